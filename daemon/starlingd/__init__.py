@@ -1,0 +1,1 @@
+"""starlingd: the daemon that owns policy, secrets and network traffic of pam-starling."""

@@ -1,0 +1,1 @@
+"""One file for each outside system; each translates its failures into ``ports.Unavailable``, once."""

@@ -1,0 +1,1 @@
+"""starlingctl, the administrator's command: one file for each group of commands."""

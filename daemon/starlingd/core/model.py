@@ -1,0 +1,177 @@
+"""The words of the domain: who logs in, what was decided and why, what a provider answered.
+
+Everything here is an immutable value; what exists is valid. Nothing here may do I/O or know how a value is obtained.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Outcome(StrEnum):
+    """What the audit log calls the end of a login (SEMANTICS §12)."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+    IGNORE = "ignore"
+
+
+class Result(StrEnum):
+    """What the module is told to return to PAM; the wire's names (DESIGN §4)."""
+
+    SUCCESS = "success"
+    IGNORE = "ignore"
+    AUTH_ERR = "auth_err"
+    MAXTRIES = "maxtries"
+    ACCT_DENIED = "acct_denied"
+    SESSION_ERR = "session_err"
+
+
+class Factor(StrEnum):
+    """Which second factor decided a login (SEMANTICS §12)."""
+
+    PUSH = "push"
+    CODE = "code"
+    TOTP = "totp"
+    RECOVERY = "recovery"
+    HELPDESK = "helpdesk"
+    NONE = "none"
+
+
+class Reason(StrEnum):
+    """Stable codes for programs; SEMANTICS §12 lists them, and none is ever renamed."""
+
+    PUSH_APPROVED = "push_approved"
+    CODE_VERIFIED = "code_verified"
+    KEY_ONLY_ALLOWED = "key_only_allowed"
+
+    WRONG_CODE = "wrong_code"
+    NOT_A_CODE = "not_a_code"
+    PUSH_DENIED = "push_denied"
+    PUSH_EXPIRED = "push_expired"
+    PUSH_TIMEOUT = "push_timeout"
+    PUSH_LIMIT = "push_limit"
+    PUSH_PENDING = "push_pending"
+    ATTEMPTS_SPENT = "attempts_spent"
+    NOT_ENROLLED = "not_enrolled"
+    UNKNOWN_USER = "unknown_user"
+    ROOT_NOT_PERMITTED = "root_not_permitted"
+    NO_SECOND_FACTOR = "no_second_factor"
+    NO_RECORD = "no_record"
+    UNREACHABLE = "unreachable"
+    RATE_LIMITED = "rate_limited"
+    SERVICE_ERROR = "service_error"
+    STORE_UNAVAILABLE = "store_unavailable"
+    NSS_UNAVAILABLE = "nss_unavailable"
+    BUSY = "busy"
+    MISCONFIGURED = "misconfigured"
+    DEADLINE = "deadline"
+    HUNG_UP = "hung_up"
+    PROTOCOL_ERROR = "protocol_error"
+    TOO_LONG = "too_long"
+    INTERNAL_ERROR = "internal_error"
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process of this boot: its pid and its start time (field 22 of /proc/PID/stat, in clock ticks)."""
+
+    pid: int
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account as NSS knows it; ``name`` is the canonical name (pw_name)."""
+
+    name: str
+    uid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """What the module says of one login, checked at the border.
+
+    ``user`` is PAM_USER as given. ``client_ip`` is numeric or empty (console). ``connection`` is sshd's SSH_CONNECTION
+    or empty. ``auth_info`` is SSH_AUTH_INFO_0. ``deadline`` is the monotonic time, in seconds, by which a verdict must
+    be given. ``login_id`` is what the caller's PAM environment holds: a hint that proves nothing by itself.
+    """
+
+    user: str
+    service: str
+    client_ip: str
+    tty: str
+    connection: str
+    auth_info: str
+    first_factor: str
+    caller: Process
+    parent: Process
+    deadline: float
+    login_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a conversation ended. ``rule`` is the section and key that decided; ``evidence`` goes to the audit log only.
+
+    ``sentence`` is for the user (SEMANTICS §9) and empty when there is nothing to say.
+    """
+
+    outcome: Outcome
+    result: Result
+    reason: Reason
+    factor: Factor = Factor.NONE
+    rule: str = ""
+    sentence: str = ""
+    evidence: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def lets_in(self) -> bool:
+        """Whether this verdict opens the door (PAM_SUCCESS or PAM_IGNORE)."""
+        return self.outcome is not Outcome.DENY
+
+
+class Check(Enum):
+    """A provider's answer about a typed code."""
+
+    RIGHT = "right"
+    WRONG = "wrong"
+    NOT_ENROLLED = "not_enrolled"
+
+
+class PushStatus(Enum):
+    """A provider's answer about a push. UNKNOWN is a status nobody documented: it is waited for."""
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    DENIED = "denied"
+    EXPIRED = "expired"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """What is to be shown on the phone: a message, and labelled details in their order (SEMANTICS §9)."""
+
+    message: str
+    details: tuple[tuple[str, str], ...]
+    lifetime: int
+    """Seconds after which the service lets it expire."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A push that the service took; ``request`` is the service's id of it."""
+
+    request: str
+
+
+class NotStarted(Enum):
+    """Why a push was not started although the service answered."""
+
+    NOT_ENROLLED = "not_enrolled"

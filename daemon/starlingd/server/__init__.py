@@ -1,0 +1,1 @@
+"""What talks to the modules: sockets, sessions, worker pools, login records, systemd."""
