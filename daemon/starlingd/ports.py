@@ -6,8 +6,9 @@ An adapter answers with the core's values; a denial is such a value. Whatever ke
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import TYPE_CHECKING, Protocol
+
+from starlingd.core.model import Fault, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -15,30 +16,7 @@ if TYPE_CHECKING:
     from starlingd.core.model import Account, Check, NotStarted, Push, PushStatus, Started
     from starlingd.core.records import Record
 
-
-class Fault(Enum):
-    """Kinds of outage, which policy treats differently (SEMANTICS §10)."""
-
-    UNREACHABLE = "unreachable"
-    """Strict sense of SEMANTICS §10: name resolution, connect, TLS transport or read failed or timed out; 502-504."""
-    RATE_LIMITED = "rate_limited"
-    """429; ``retry_after`` says for how many seconds."""
-    MISCONFIGURED = "misconfigured"
-    """Our credentials, certificate authority or URL are wrong: an untrusted certificate, a token request refused."""
-    BROKEN = "broken"
-    """Any other answer that makes no sense: 500, other 4xx, unreadable JSON, a locked or corrupt database."""
-
-
-class Unavailable(Exception):  # noqa: N818  the field's word; every Unavailable is an error
-    """An outage of the system behind ``port``. ``detail`` is for the log and never holds a secret, code or token."""
-
-    def __init__(self, port: str, fault: Fault, detail: str, retry_after: float = 0.0) -> None:
-        super().__init__(f"{port}: {fault.value}: {detail}")
-        self.port = port
-        self.fault = fault
-        self.detail = detail
-        self.retry_after = retry_after
-
+__all__ = ["Accounts", "AuditLog", "Fault", "SecondFactor", "Store", "Unavailable"]
 
 class SecondFactor(Protocol):
     """A provider of the second factor. Calls block; ``timeout`` is the most they may take in all, in seconds."""

@@ -172,6 +172,36 @@ class Started:
 
 
 class NotStarted(Enum):
-    """Why a push was not started although the service answered."""
+    """Why no push was started although nothing failed. A provider knows only the first."""
 
     NOT_ENROLLED = "not_enrolled"
+    PENDING = "pending"
+    """Another push of this user waits for an answer."""
+    LIMIT = "limit"
+    """Too many pushes of this user were denied or left unanswered."""
+
+
+class Fault(Enum):
+    """Kinds of outage, which policy treats differently (SEMANTICS §10)."""
+
+    UNREACHABLE = "unreachable"
+    """Strict sense of SEMANTICS §10: name resolution, connect, TLS transport or read failed or timed out; 502-504."""
+    RATE_LIMITED = "rate_limited"
+    """429; ``retry_after`` says for how many seconds."""
+    MISCONFIGURED = "misconfigured"
+    """Our credentials, certificate authority or URL are wrong: an untrusted certificate, a token request refused."""
+    BUSY = "busy"
+    """Our own pool or queue is full, or the wait for it took too long."""
+    BROKEN = "broken"
+    """Any other answer that makes no sense: 500, other 4xx, unreadable JSON, a locked or corrupt database."""
+
+
+class Unavailable(Exception):  # noqa: N818  the field's word; every Unavailable is an error
+    """An outage of the system behind ``port``. ``detail`` is for the log and never holds a secret, code or token."""
+
+    def __init__(self, port: str, fault: Fault, detail: str, retry_after: float = 0.0) -> None:
+        super().__init__(f"{port}: {fault.value}: {detail}")
+        self.port = port
+        self.fault = fault
+        self.detail = detail
+        self.retry_after = retry_after
