@@ -1,0 +1,304 @@
+"""One login's conversation, from the first look at the account to the verdict, without I/O.
+
+``converse`` (authenticate) and ``confirm`` (account, for logins that have no decision on record) are generators: they
+yield steps, are sent ``(answer, now)``, and return a Verdict whatever happens. They must never let anybody in except on
+a provider's yes or an explicit rule, and never tell a user more than a sentence of ``sentences``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from starlingd.core import policy, pushes
+from starlingd.core.model import (
+    Check,
+    Factor,
+    Fault,
+    NotStarted,
+    Outcome,
+    PushStatus,
+    Reason,
+    Result,
+    Started,
+    Unavailable,
+    Verdict,
+)
+from starlingd.core.rules import WithoutSecondFactor
+from starlingd.core.sentences import FAILED, sentence
+from starlingd.core.steps import (
+    Ask,
+    CancelPush,
+    CheckPush,
+    Conversation,
+    Interrupted,
+    LookUp,
+    Pause,
+    Reply,
+    Say,
+    StartPush,
+    Step,
+    Verify,
+)
+
+if TYPE_CHECKING:
+    from starlingd.core.model import Account, Login
+    from starlingd.core.rules import Rules
+
+SHORTEST_PUSH = 5
+"""Seconds; a push that would live shorter is not started."""
+VERDICT_TIME = 2
+"""Seconds kept back from the deadline for giving the verdict."""
+ACCOUNT_RULE = "account.without_second_factor"
+
+# What an outage is called, by the port it came from or else by its kind.
+_BY_PORT = {"nss": Reason.NSS_UNAVAILABLE, "store": Reason.STORE_UNAVAILABLE}
+_BY_FAULT = {
+    Fault.UNREACHABLE: Reason.UNREACHABLE,
+    Fault.RATE_LIMITED: Reason.RATE_LIMITED,
+    Fault.MISCONFIGURED: Reason.MISCONFIGURED,
+    Fault.BUSY: Reason.BUSY,
+    Fault.BROKEN: Reason.SERVICE_ERROR,
+}
+_NOT_STARTED = {
+    NotStarted.NOT_ENROLLED: Reason.NOT_ENROLLED,
+    NotStarted.PENDING: Reason.PUSH_PENDING,
+    NotStarted.LIMIT: Reason.PUSH_LIMIT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the server knows before a login starts.
+
+    ``answers_spent`` and ``closed`` are of the login's connection; ``number`` is this login's two digits; ``gateway``
+    is the host's full name.
+    """
+
+    gateway: str
+    number: str
+    now: float
+    answers_spent: int = 0
+    closed: bool = False
+
+
+Trial = Generator[Step, Reply, tuple[Verdict, float]]
+"""A part of a conversation that ends with a verdict and the time."""
+
+
+def converse(login: Login, facts: Facts, rules: Rules) -> Conversation:
+    """Authenticate: ask for a code or a push until somebody is let in or the attempts are spent."""
+    if facts.closed or facts.answers_spent >= rules.max_attempts:
+        return refuse(Reason.ATTEMPTS_SPENT, Result.MAXTRIES, rule="auth.max_attempts")
+    try:
+        account, now = yield LookUp(login.user)
+        candidate = _Candidate.of(login, account, facts, rules)
+        if login.service not in rules.interactive_services:
+            verdict, _ = yield from _push(candidate, rules.push_timeout, now, prompted=False)
+            return candidate.explain(verdict)
+        return (yield from _ask_until_decided(candidate, facts.answers_spent))
+    except (Interrupted, Unavailable) as end:
+        return refuse(reason_of(end), Result.AUTH_ERR)
+
+
+def confirm(login: Login, facts: Facts, rules: Rules) -> Conversation:
+    """Decide, in the account hook, about a login that passed no second factor (DESIGN §5.3)."""
+    try:
+        account, now = yield LookUp(login.user)
+        candidate = _Candidate.of(login, account, facts, rules)
+        if candidate.identity is None:
+            return candidate.explain(refuse(Reason.UNKNOWN_USER, Result.ACCT_DENIED))
+        if rules.without_second_factor is WithoutSecondFactor.ALLOW:
+            return Verdict(Outcome.ALLOW, Result.SUCCESS, Reason.KEY_ONLY_ALLOWED, rule=ACCOUNT_RULE)
+        if rules.without_second_factor is WithoutSecondFactor.DENY:
+            return refuse(Reason.NO_SECOND_FACTOR, Result.ACCT_DENIED, rule=ACCOUNT_RULE)
+        lifetime = min(rules.push_timeout, rules.account_push_timeout)
+        verdict, _ = yield from _push(candidate, lifetime, now, prompted=False)
+    except (Interrupted, Unavailable) as end:
+        return refuse(reason_of(end), Result.ACCT_DENIED)
+    return verdict if verdict.lets_in else refuse(verdict.reason, Result.ACCT_DENIED, factor=verdict.factor)
+
+
+def refuse(reason: Reason, result: Result, *, rule: str = "", factor: Factor = Factor.NONE) -> Verdict:
+    """Make a denial with the sentence that goes with its reason."""
+    return Verdict(Outcome.DENY, result, reason, factor, rule, sentence(reason))
+
+
+def reason_of(end: Interrupted | Unavailable) -> Reason:
+    """Tell what the audit log calls an interruption or an outage."""
+    if isinstance(end, Interrupted):
+        return end.reason
+    return _BY_PORT.get(end.port) or _BY_FAULT[end.fault]
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """Whoever is logging in; ``identity`` is None for nobody, who is treated the same but never let in."""
+
+    login: Login
+    user: str
+    identity: str | None
+    is_root: bool
+    facts: Facts
+    rules: Rules
+
+    @classmethod
+    def of(cls, login: Login, account: Account | None, facts: Facts, rules: Rules) -> _Candidate:
+        identity = policy.identity_of(login, account, rules)
+        user = account.name if account else login.user
+        return cls(login, user, identity, account is not None and account.uid == 0, facts, rules)
+
+    def explain(self, verdict: Verdict) -> Verdict:
+        """Give nobody's denial its true reason for the audit log, and keep what the user sees."""
+        if self.identity is not None:
+            return verdict
+        reason, rule = (Reason.ROOT_NOT_PERMITTED, policy.ROOT_RULE) if self.is_root else (Reason.UNKNOWN_USER, "")
+        evidence = {**verdict.evidence, "seen_as": verdict.reason}
+        # Whatever the verdict was, nobody is denied: this is the last line of that rule.
+        result = Result.AUTH_ERR if verdict.lets_in else verdict.result
+        return Verdict(Outcome.DENY, result, reason, Factor.NONE, rule, verdict.sentence or FAILED, evidence)
+
+
+def _ask_until_decided(candidate: _Candidate, spent: int) -> Conversation:
+    rules = candidate.rules
+    failures: list[str] = []
+    while True:
+        answer, now = yield Ask(_prompt(candidate), echo=not rules.disable_echo)
+        verdict, now = yield from _try(candidate, answer, now)
+        spent += 1
+        if verdict.lets_in or verdict.reason not in _MAY_TRY_AGAIN:
+            return candidate.explain(_with_history(verdict, failures))
+        failures.append(verdict.reason)
+        if spent >= rules.max_attempts:
+            last = refuse(verdict.reason, Result.MAXTRIES, rule="auth.max_attempts", factor=verdict.factor)
+            return candidate.explain(_with_history(last, failures))
+        yield Say(verdict.sentence)
+
+
+_MAY_TRY_AGAIN = frozenset(
+    {
+        Reason.WRONG_CODE,
+        Reason.NOT_A_CODE,
+        Reason.NOT_ENROLLED,
+        Reason.PUSH_EXPIRED,
+        Reason.PUSH_TIMEOUT,
+        Reason.PUSH_LIMIT,
+        Reason.PUSH_PENDING,
+    }
+)
+
+
+def _with_history(verdict: Verdict, failures: list[str]) -> Verdict:
+    if not failures:
+        return verdict
+    return replace(verdict, evidence={**verdict.evidence, "failures": ",".join(failures)})
+
+
+def _prompt(candidate: _Candidate) -> str:
+    return candidate.rules.prompt.replace("{number}", candidate.facts.number) + " "
+
+
+def _try(candidate: _Candidate, answer: str, now: float) -> Trial:
+    if not answer.strip():
+        return (yield from _push(candidate, candidate.rules.push_timeout, now, prompted=True))
+    code = policy.code_in(answer)
+    if code is None and not policy.might_be_code(answer):
+        return refuse(Reason.NOT_A_CODE, Result.AUTH_ERR), now
+    # What has the length of a code but is none takes a code's time, as sshd's junk for unknown users does.
+    check, now = yield from _verify(candidate.identity if code else None, code or "", now, candidate.login.deadline)
+    if check is Check.RIGHT and code and candidate.identity is not None:
+        return Verdict(Outcome.ALLOW, Result.SUCCESS, Reason.CODE_VERIFIED, Factor.CODE), now
+    if code is None:
+        return refuse(Reason.NOT_A_CODE, Result.AUTH_ERR), now
+    reason = Reason.NOT_ENROLLED if check is Check.NOT_ENROLLED else Reason.WRONG_CODE
+    return refuse(reason, Result.AUTH_ERR, factor=Factor.CODE), now
+
+
+def _verify(
+    identity: str | None, code: str, now: float, deadline: float
+) -> Generator[Step, Reply, tuple[Check, float]]:
+    """Check a code; a service that asks to wait is obeyed once, if the deadline allows."""
+    step = Verify(identity, code)
+    try:
+        return (yield step)
+    except Unavailable as outage:
+        if not _worth_waiting(outage, deadline - VERDICT_TIME - now):
+            raise
+        yield Pause(outage.retry_after)
+        return (yield step)
+
+
+def _push(candidate: _Candidate, longest: int, now: float, *, prompted: bool) -> Trial:
+    """Send a push and wait for its end, for at most ``longest`` seconds and never past the login's deadline."""
+    latest = min(now + longest, candidate.login.deadline - VERDICT_TIME)
+    number = candidate.facts.number if prompted and candidate.rules.push_number else ""
+    started, now = yield from _start_push(candidate, number, now, latest)
+    if not isinstance(started, Started):
+        return refuse(started, Result.AUTH_ERR, factor=Factor.PUSH), now
+    try:
+        verdict, now = yield from _await_answer(candidate, started.request, now, latest)
+    except (Interrupted, Unavailable):
+        yield CancelPush(candidate.user)
+        raise
+    if verdict.reason is Reason.PUSH_TIMEOUT:
+        yield CancelPush(candidate.user)
+    return verdict, now
+
+
+def _start_push(
+    candidate: _Candidate, number: str, now: float, latest: float
+) -> Generator[Step, Reply, tuple[Started | Reason, float]]:
+    """Start a push that ends by ``latest``; only a service that asked to wait is asked twice: no phone rings twice."""
+    for asked_before in (False, True):
+        lifetime = int(latest - now)
+        if lifetime < SHORTEST_PUSH:
+            break
+        push = pushes.describe(candidate.login, candidate.rules, candidate.facts.gateway, number, lifetime)
+        try:
+            started, now = yield StartPush(candidate.user, candidate.identity, push)
+        except Unavailable as outage:
+            if asked_before or not _worth_waiting(outage, latest - now):
+                raise
+            _, now = yield Pause(outage.retry_after)
+        else:
+            return (started if isinstance(started, Started) else _NOT_STARTED[started]), now
+    return Reason.DEADLINE, now
+
+
+def _await_answer(candidate: _Candidate, request: str, now: float, ends: float) -> Trial:
+    """Poll until the push has an answer or its time is up; a poll that fails is no verdict, the last one's is."""
+    outage: Unavailable | None = None
+    for pause in pushes.pauses(candidate.rules.poll_interval):
+        wait = max(pause, outage.retry_after) if outage else pause
+        _, now = yield Pause(max(0.0, min(wait, ends - now)))
+        try:
+            status, now = yield CheckPush(candidate.user, candidate.identity, request)
+            outage = None
+        except Unavailable as failed:
+            if failed.fault is Fault.MISCONFIGURED:
+                raise
+            outage, status = failed, PushStatus.PENDING
+        if status in _ENDINGS:
+            return _end_of_push(candidate, status), now
+        if now >= ends:
+            break
+    if outage:
+        raise outage
+    return refuse(Reason.PUSH_TIMEOUT, Result.AUTH_ERR, factor=Factor.PUSH), now
+
+
+_ENDINGS = frozenset({PushStatus.APPROVED, PushStatus.DENIED, PushStatus.EXPIRED})
+
+
+def _end_of_push(candidate: _Candidate, status: PushStatus) -> Verdict:
+    if status is PushStatus.APPROVED and candidate.identity is not None:
+        return Verdict(Outcome.ALLOW, Result.SUCCESS, Reason.PUSH_APPROVED, Factor.PUSH)
+    if status is PushStatus.EXPIRED:
+        return refuse(Reason.PUSH_EXPIRED, Result.AUTH_ERR, factor=Factor.PUSH)
+    return refuse(Reason.PUSH_DENIED, Result.MAXTRIES, factor=Factor.PUSH)
+
+
+def _worth_waiting(outage: Unavailable, patience: float) -> bool:
+    """Tell whether a service that said "too many requests" can be asked again within ``patience`` seconds."""
+    return outage.fault is Fault.RATE_LIMITED and 0 < outage.retry_after <= patience

@@ -1,0 +1,39 @@
+"""The short list of sentences that users see (SEMANTICS §9).
+
+They never hold a service's text or an id, nor tell which part was wrong: whoever has to know reads the audit log.
+"""
+
+from __future__ import annotations
+
+from starlingd.core.model import Reason
+
+FAILED = "Authentication failed"
+UNREACHABLE = "The second-factor service cannot be reached"
+NOT_SET_UP = "The second factor is not set up correctly on this host; ask your administrator"
+NOT_WORKING = "The second factor does not work at the moment; try again later"
+TIME_UP = "Time is up; try again"
+NO_MORE_PUSHES = "No more push notifications for now; type a one-time password, or try again later"
+PUSH_WAITS = "Another login of yours is waiting for approval; type a one-time password, or answer that one first"
+NO_ANSWER = "The push notification was not answered in time"
+NEEDS_SECOND_FACTOR = "This login needs a second factor; log in interactively"
+
+_SENTENCES = {
+    Reason.UNREACHABLE: UNREACHABLE,
+    Reason.MISCONFIGURED: NOT_SET_UP,
+    Reason.SERVICE_ERROR: NOT_WORKING,
+    Reason.RATE_LIMITED: NOT_WORKING,
+    Reason.STORE_UNAVAILABLE: NOT_WORKING,
+    Reason.NSS_UNAVAILABLE: NOT_WORKING,
+    Reason.BUSY: NOT_WORKING,
+    Reason.DEADLINE: TIME_UP,
+    Reason.PUSH_LIMIT: NO_MORE_PUSHES,
+    Reason.PUSH_PENDING: PUSH_WAITS,
+    Reason.PUSH_TIMEOUT: NO_ANSWER,
+    Reason.PUSH_EXPIRED: NO_ANSWER,
+    Reason.NO_SECOND_FACTOR: NEEDS_SECOND_FACTOR,
+}
+
+
+def sentence(reason: Reason) -> str:
+    """Choose the sentence for a refusal; every reason without one of its own says only that it failed."""
+    return _SENTENCES.get(reason, FAILED)

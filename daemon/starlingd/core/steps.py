@@ -1,0 +1,118 @@
+"""What a conversation may ask of the world, one value for each kind of step, and what may interrupt it.
+
+``server/session.py`` performs the steps and sends back ``(answer, now)``, ``now`` being monotonic seconds. A step that
+fails is answered by throwing ``Unavailable`` into the conversation; whatever ends the login from outside is thrown as
+an ``Interrupted``.
+
+Where an ``identity`` is None the step is about nobody: an account that does not exist or may not use a second factor.
+It must take the time of a real step, count like one, and never cause a call to the service (FIELD-FACTS 14).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from starlingd.core.model import Reason, Verdict
+
+if TYPE_CHECKING:
+    from starlingd.core.model import Push
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Show a sentence. Answer: None."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Show a prompt and wait for the answer, which uses up one attempt of the connection. Answer: the text typed."""
+
+    text: str
+    echo: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """Find the account of a user name. Answer: ``Account`` or None."""
+
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """Check a code. Answer: ``Check``; for nobody, ``Check.WRONG``."""
+
+    identity: str | None
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class StartPush:
+    """Send a push, within the limits of ``user``. Answer: ``Started`` or ``NotStarted``."""
+
+    user: str
+    identity: str | None
+    push: Push
+
+
+@dataclass(frozen=True, slots=True)
+class CheckPush:
+    """Ask how the push stands. Answer: ``PushStatus``; for nobody, PENDING."""
+
+    user: str
+    identity: str | None
+    request: str
+
+
+@dataclass(frozen=True, slots=True)
+class CancelPush:
+    """Give up a push that has no answer: stop minding it, and count it as unanswered. Answer: None."""
+
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait. Answer: None."""
+
+    seconds: float
+
+
+Step = Say | Ask | LookUp | Verify | StartPush | CheckPush | CancelPush | Pause
+Reply = tuple[Any, float]
+"""The answer that the step's docstring promises, and the monotonic time."""
+Conversation = Generator[Step, Reply, Verdict]
+
+
+class Interrupted(Exception):  # noqa: N818  not an error of the conversation: its end, from outside
+    """The login ended from outside; the conversation may still cancel its push and must return a denial."""
+
+    reason = Reason.INTERNAL_ERROR
+
+
+class HungUp(Interrupted):
+    """The peer is gone."""
+
+    reason = Reason.HUNG_UP
+
+
+class TimeUp(Interrupted):
+    """The login's deadline has passed."""
+
+    reason = Reason.DEADLINE
+
+
+class ShuttingDown(Interrupted):
+    """The daemon stops."""
+
+    reason = Reason.BUSY
+
+
+class Misbehaved(Interrupted):
+    """The module broke the wire's rules."""
+
+    reason = Reason.PROTOCOL_ERROR
