@@ -50,6 +50,8 @@ SHORTEST_PUSH = 5
 """Seconds; a push that would live shorter is not started."""
 VERDICT_TIME = 2
 """Seconds kept back from the deadline for giving the verdict."""
+LONGEST_UNKNOWN_NAME = 64
+"""Characters of a name without an account under which its pushes are limited; it bounds what a flood can store."""
 ACCOUNT_RULE = "account.without_second_factor"
 
 # What an outage is called, by the port it came from or else by its kind.
@@ -146,7 +148,7 @@ class _Candidate:
     @classmethod
     def of(cls, login: Login, account: Account | None, facts: Facts, rules: Rules) -> _Candidate:
         identity = policy.identity_of(login, account, rules)
-        user = account.name if account else login.user
+        user = account.name if account else login.user[:LONGEST_UNKNOWN_NAME]
         return cls(login, user, identity, account is not None and account.uid == 0, facts, rules)
 
     def explain(self, verdict: Verdict) -> Verdict:

@@ -24,7 +24,7 @@ SCHEDULE = (1, 1, 2, 2, 3, 5, 5, 8)
 DENIALS_ALLOWED = 1
 """One denial may be a slip; the second in the window stops pushes."""
 UNKNOWN = "N/A"
-MOST_USERS = 100_000
+MOST_USERS = 20_000
 """Names in the ledger at most, whatever an attacker sends."""
 
 

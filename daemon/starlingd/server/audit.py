@@ -1,0 +1,84 @@
+"""Audit events: one place that turns what happened into fields (SEMANTICS §12), and one thread that writes them.
+
+They are written in order, off the event loop. A value is never a code, a token or a telephone number; nothing here is
+given one.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from starlingd.core.model import Factor, Outcome, Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlingd.core.model import Login, Verdict
+    from starlingd.core.records import Record
+    from starlingd.ports import AuditLog
+
+MOST_WAITING = 20_000
+"""Events that may wait for a log that hangs; further ones go to stderr."""
+
+
+class Audit:
+    """The daemon's audit trail."""
+
+    def __init__(self, log: AuditLog) -> None:
+        self._log = log
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="audit")
+        self._places = threading.BoundedSemaphore(MOST_WAITING)
+
+    def login(self, login: Login, user: str, login_id: str, verdict: Verdict) -> None:
+        """Write how a login was decided; ``user`` is the canonical name where there is one."""
+        fields = {
+            "OUTCOME": verdict.outcome,
+            "REASON": verdict.reason,
+            "USER": user,
+            "CLIENT_IP": login.client_ip,
+            "SERVICE": login.service,
+            "LOGIN": login_id,
+            "FACTOR": verdict.factor,
+            "RULE": verdict.rule,
+            "EVIDENCE": " ".join(f"{key}={value}" for key, value in verdict.evidence.items()),
+        }
+        self._write("login", f"login of {user} from {login.client_ip or login.tty}: {verdict.reason}", fields)
+
+    def session(self, event: str, login: Login, user: str, record: Record | None, reason: Reason) -> None:
+        """Write that a session opened, was refused, or closed; address and factor come from the record only."""
+        fields = {
+            "OUTCOME": Outcome.ALLOW if record else Outcome.DENY,
+            "REASON": reason,
+            "USER": user,
+            "CLIENT_IP": record.client_ip if record else "",
+            "SERVICE": login.service,
+            "LOGIN": record.login_id if record else "",
+            "FACTOR": record.factor if record else Factor.NONE,
+        }
+        self._write(event, f"{event} of {user}: {reason}", fields)
+
+    def reload(self, sentence: str, *, taken: bool) -> None:
+        """Write what a reload changed, or why it was refused."""
+        reason = "reloaded" if taken else Reason.MISCONFIGURED
+        fields = {"OUTCOME": Outcome.ALLOW if taken else Outcome.DENY, "REASON": reason}
+        self._write("reload", sentence, fields, warning=not taken)
+
+    def close(self) -> None:
+        """Write what still waits, and end."""
+        self._writer.shutdown(wait=True)
+
+    def _write(self, event: str, message: str, fields: Mapping[str, str], *, warning: bool = False) -> None:
+        full = {"STARLING_EVENT": event, **{f"STARLING_{name}": text for name, text in fields.items() if text}}
+        if not self._places.acquire(blocking=False):
+            sys.stderr.write(f"audit log hangs; not written: {full!a}\n")
+            return
+        self._writer.submit(self._write_now, message, full, warning=warning)
+
+    def _write_now(self, message: str, fields: Mapping[str, str], *, warning: bool) -> None:
+        try:
+            self._log.write(message, fields, warning=warning)
+        finally:
+            self._places.release()

@@ -1,0 +1,61 @@
+"""Everything a session uses: what lives as long as the daemon, and what a reload replaces.
+
+A session takes ``current`` once, at its start: running logins finish under the rules they started with.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from starlingd.core.attempts import Attempts
+from starlingd.server.decoy import Decoy
+
+if TYPE_CHECKING:
+    from starlingd.core.pushes import PushLedger
+    from starlingd.core.rules import Rules
+    from starlingd.ports import Accounts, SecondFactor, Store
+    from starlingd.server.audit import Audit
+    from starlingd.server.logins import Logins
+    from starlingd.server.workers import Pool
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """What one valid configuration yields; ``call_timeout`` bounds one call of the provider, in seconds."""
+
+    rules: Rules
+    provider: SecondFactor
+    call_timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pools:
+    """The worker pools, one for each dependency (DESIGN §6)."""
+
+    provider: Pool
+    accounts: Pool
+    store: Pool
+
+
+@dataclass(slots=True)
+class Host:
+    """The daemon as a session sees it. ``current`` is None while there is no usable configuration."""
+
+    gateway: str
+    boot: str
+    pools: Pools
+    accounts: Accounts
+    store: Store
+    audit: Audit
+    logins: Logins
+    pushes: PushLedger
+    current: Current | None
+    attempts: Attempts = field(default_factory=Attempts)
+    decoy: Decoy = field(default_factory=Decoy)
+
+
+def boottime() -> float:
+    """Tell the seconds since boot, sleep included: the clock of what is stored."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

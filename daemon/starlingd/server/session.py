@@ -1,0 +1,258 @@
+"""Serves one connection of a module: one PAM operation, from its first packet to ``done``.
+
+It drives the conversation, keeps the record of who is let in before saying so, and turns every interruption, outage
+and bug into a refusal: ``serve`` is the one guard of each session. It must never let in whom no Verdict lets in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from functools import partial
+from random import SystemRandom
+from typing import TYPE_CHECKING
+
+from pam_starling.protocol import VERSION, ProtocolError
+from starlingd.core.attempts import connection_of
+from starlingd.core.conversation import Facts, confirm, converse, reason_of, refuse
+from starlingd.core.model import Outcome, Reason, Result, Unavailable, Verdict
+from starlingd.core.records import Claim, Record
+from starlingd.core.sentences import NOT_SET_UP
+from starlingd.core.steps import Interrupted, TimeUp
+from starlingd.server.channel import Channel
+from starlingd.server.host import boottime
+from starlingd.server.performer import Performer
+from starlingd.server.requests import parse_login
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Awaitable, Callable
+
+    from starlingd.core.model import Account, Login
+    from starlingd.core.steps import Conversation, Step
+    from starlingd.server.host import Current, Host
+
+FIRST_PACKET = 10.0
+"""Seconds a module may take to say what it wants."""
+NSS_WAIT = 10.0
+LOGIN_VARIABLE = "env.PAM_STARLING_LOGIN"
+
+log = logging.getLogger("starlingd.session")
+_random = SystemRandom()
+
+REFUSALS = {
+    "authenticate": Result.AUTH_ERR,
+    "account": Result.ACCT_DENIED,
+    "open_session": Result.SESSION_ERR,
+}
+"""What each operation is answered when nothing better can be said."""
+
+
+class Session:
+    """One connection. ``interrupt`` may be called at any time, from the event loop's thread."""
+
+    def __init__(self, host: Host, sock: socket.socket, pid: int) -> None:
+        self._host = host
+        self._loop = asyncio.get_running_loop()
+        self._channel = Channel(self._loop, sock, self.interrupt)
+        self._pid = pid
+        self._why: Interrupted | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._operation = ""
+        self._login_id = str(uuid.uuid4())
+
+    def interrupt(self, why: Interrupted) -> None:
+        """End the conversation from outside; only the first reason counts."""
+        if self._why is None and self._task is not None:
+            self._why = why
+            self._task.cancel()
+
+    async def serve(self) -> None:
+        """Serve the connection to its end, whatever happens. This is the guard that denies on a bug."""
+        self._task = asyncio.current_task()
+        try:
+            await self._serve()
+        except (Interrupted, ProtocolError, TimeoutError) as end:
+            log.warning("a module's connection ended without a verdict: %s", type(end).__name__)
+            self._done(REFUSALS.get(self._operation, Result.AUTH_ERR), Reason.PROTOCOL_ERROR)
+        except asyncio.CancelledError:
+            if self._why is None:
+                raise
+            self._done(REFUSALS.get(self._operation, Result.AUTH_ERR), self._why.reason)
+        except Exception:
+            log.exception("a bug ended a session; the login is refused")
+            self._done(REFUSALS.get(self._operation, Result.AUTH_ERR), Reason.INTERNAL_ERROR)
+        finally:
+            if self._deadline is not None:
+                self._deadline.cancel()
+            self._channel.close()
+
+    async def _serve(self) -> None:
+        self._channel.send("hello", {"v": str(VERSION)})
+        async with asyncio.timeout(FIRST_PACKET):
+            self._operation, fields = await self._channel.receive()
+        operations: dict[str, Callable[[Login, Current], Awaitable[None]]] = {
+            "authenticate": self._authenticate,
+            "account": self._account,
+            "open_session": self._open_session,
+            "close_session": self._close_session,
+        }
+        perform = operations.get(self._operation)
+        if perform is None:
+            self._channel.send("error", {"reason": Reason.PROTOCOL_ERROR})
+            return
+        login = parse_login(fields, self._pid, self._loop.time())
+        self._deadline = self._loop.call_at(login.deadline, self.interrupt, TimeUp())
+        if self._host.current is None:
+            self._refuse_all(login)
+        else:
+            await perform(login, self._host.current)
+
+    def _refuse_all(self, login: Login) -> None:
+        result = REFUSALS.get(self._operation)
+        if result is None:
+            self._done(Result.SUCCESS, Reason.MISCONFIGURED)  # close_session: there is nothing left to refuse
+            return
+        verdict = Verdict(Outcome.DENY, result, Reason.MISCONFIGURED, sentence=NOT_SET_UP)
+        self._host.audit.login(login, login.user, self._login_id, verdict)
+        self._done(result, verdict.reason, verdict.sentence)
+
+    async def _authenticate(self, login: Login, current: Current) -> None:
+        connection = connection_of(login)
+        attempts = self._host.attempts
+        now = self._loop.time()
+        facts = self._facts(now, attempts.spent(connection, now), closed=attempts.closed(connection, now))
+        performer = Performer(self._host, current, self._channel, login, connection)
+        verdict = await self._drive(converse(login, facts, current.rules), performer)
+        if verdict.result is Result.MAXTRIES:
+            attempts.close(connection, now)
+        await self._conclude(login, performer.canonical(login.user), verdict)
+
+    async def _account(self, login: Login, current: Current) -> None:
+        record = await self._find(login)
+        if record is not None:
+            self._done(Result.SUCCESS, record.reason)
+            return
+        performer = Performer(self._host, current, self._channel, login, connection_of(login))
+        verdict = await self._drive(confirm(login, self._facts(self._loop.time()), current.rules), performer)
+        await self._conclude(login, performer.canonical(login.user), verdict)
+
+    async def _open_session(self, login: Login, _: Current) -> None:
+        user, record, reason = login.user, None, Reason.NO_RECORD
+        try:
+            claim = await self._claim(login)
+            user = claim.user
+            record = await self._host.logins.open(claim)
+        except Unavailable as outage:
+            log.warning("%s", outage)
+            reason = reason_of(outage)
+        if record is not None:
+            reason = record.reason
+        self._host.audit.session("session_open", login, user, record, reason)
+        self._done(Result.SUCCESS if record else Result.SESSION_ERR, reason)
+
+    async def _close_session(self, login: Login, _: Current) -> None:
+        record = self._host.logins.close(login.caller)
+        if record is not None:
+            self._host.audit.session("session_close", login, record.user, record, record.reason)
+        self._done(Result.SUCCESS, record.reason if record else Reason.NO_RECORD)
+
+    def _facts(self, now: float, spent: int = 0, *, closed: bool = False) -> Facts:
+        return Facts(self._host.gateway, f"{_random.randrange(100):02}", now, spent, closed)
+
+    async def _find(self, login: Login) -> Record | None:
+        """Find the login's record; without a login id, or with NSS down, there is none to be found."""
+        if not login.login_id:
+            return None
+        try:
+            return self._host.logins.find(await self._claim(login))
+        except Unavailable as outage:
+            log.warning("%s", outage)
+            return None
+
+    async def _claim(self, login: Login) -> Claim:
+        account: Account | None = await self._host.pools.accounts.run(NSS_WAIT, self._host.accounts.look_up, login.user)
+        return Claim(login.login_id, account.name if account else "", login.service, login.caller)
+
+    async def _conclude(self, login: Login, user: str, verdict: Verdict) -> None:
+        """Keep the record of who is let in, then say so, then write it down; what cannot be kept is refused."""
+        if verdict.lets_in:
+            verdict = await self._keep(self._record(login, user, verdict), verdict)
+        sent = self._done(verdict.result, verdict.reason, verdict.sentence, keep=verdict.lets_in)
+        if verdict.lets_in and not sent:
+            verdict = refuse(Reason.HUNG_UP, REFUSALS[self._operation])
+            self._host.logins.drop(self._login_id)
+        self._host.audit.login(login, user, self._login_id, verdict)
+
+    async def _keep(self, record: Record, verdict: Verdict) -> Verdict:
+        """Remember who is about to be let in; whoever cannot be remembered is refused."""
+        try:
+            await self._host.logins.add(record)
+        except Unavailable as outage:
+            log.warning("%s", outage)
+            return refuse(reason_of(outage), REFUSALS[self._operation])
+        except asyncio.CancelledError:
+            return refuse(self._interruption().reason, REFUSALS[self._operation])
+        return verdict
+
+    def _record(self, login: Login, user: str, verdict: Verdict) -> Record:
+        return Record(
+            login_id=self._login_id,
+            user=user,
+            service=login.service,
+            caller=login.caller,
+            parent=login.parent,
+            client_ip=login.client_ip,
+            tty=login.tty,
+            auth_info=login.auth_info,
+            factor=verdict.factor,
+            reason=verdict.reason,
+            boot=self._host.boot,
+            made=boottime(),
+        )
+
+    def _done(self, result: Result, reason: Reason, sentence: str = "", *, keep: bool = False) -> bool:
+        """Send the last words; False when they cannot have arrived. ``keep`` hands out the login id."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        if sentence:
+            self._channel.send("say", {"style": "error", "text": sentence})
+        fields = {"result": str(result), "reason": str(reason)}
+        if keep:
+            fields[LOGIN_VARIABLE] = self._login_id
+        return self._channel.send("done", fields)
+
+    async def _drive(self, conversation: Conversation, performer: Performer) -> Verdict:
+        """Perform the conversation's steps until it returns its verdict."""
+        advance: Callable[[], Step] = partial(next, conversation)
+        while True:
+            try:
+                step = advance()
+            except StopIteration as end:
+                verdict: Verdict = end.value
+                return verdict
+            advance = await self._perform(conversation, performer, step)
+
+    async def _perform(self, conversation: Conversation, performer: Performer, step: Step) -> Callable[[], Step]:
+        """Perform one step; return how the conversation is to go on."""
+        try:
+            answer = await performer.perform(step)
+        except asyncio.CancelledError:
+            return partial(conversation.throw, self._interruption())
+        except Interrupted as why:
+            self._why = self._why or why
+            return partial(conversation.throw, why)
+        except Unavailable as outage:
+            log.info("%s", outage)
+            return partial(conversation.throw, outage)
+        return partial(conversation.send, (answer, time.monotonic()))
+
+    def _interruption(self) -> Interrupted:
+        """Tell why this session's task was cancelled; a cancellation that is not ours goes on."""
+        if self._why is None or self._task is None:
+            raise asyncio.CancelledError
+        self._task.uncancel()
+        return self._why
