@@ -1,0 +1,118 @@
+"""starlingd, the daemon: puts settings, adapters and server together. No logic lives here."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from starlingd import config
+from starlingd.adapters.journal import JournalAuditLog
+from starlingd.adapters.nss import NssAccounts
+from starlingd.adapters.sqlite import SqliteStore
+from starlingd.adapters.starling import Starling
+from starlingd.core.pushes import PushLedger
+from starlingd.server import notify, processes
+from starlingd.server.audit import Audit
+from starlingd.server.daemon import Daemon, Loaded
+from starlingd.server.host import Current, Host, Pools, boottime
+from starlingd.server.listener import bind
+from starlingd.server.logins import Logins
+from starlingd.server.workers import Pool
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CONFIG = Path("/etc/pam-starling/starling.conf")
+STATE = Path("/var/lib/starlingd/state.db")
+PROVIDER_THREADS, PROVIDER_QUEUE = 64, 1024
+ACCOUNT_THREADS, ACCOUNT_QUEUE = 8, 4096
+STORE_QUEUE = 8192
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the daemon until a signal stops it."""
+    options = _options(argv)
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO, stream=sys.stderr)
+    sock = notify.inherited_socket() or (bind(options.socket) if options.socket else None)
+    if sock is None:
+        sys.exit("starlingd: no socket: start it through starlingd.socket, or name one with --socket")
+    asyncio.run(_run(options, sock))
+    # A worker may hang in a call whose login was answered long ago; nobody must wait for it while a new daemon starts.
+    logging.shutdown()
+    os._exit(0)
+
+
+async def _run(options: argparse.Namespace, sock: socket.socket) -> None:
+    host = _host(options.state)
+    daemon = Daemon(host, sock, lambda: _load(options.config))
+    try:
+        await daemon.run()
+    finally:
+        host.audit.close()
+        for pool in (host.pools.provider, host.pools.accounts, host.pools.store):
+            pool.close()
+
+
+def _host(state: Path) -> Host:
+    boot = processes.boot_id()
+    store = SqliteStore(state)
+    pools = Pools(
+        provider=Pool("starling", PROVIDER_THREADS, PROVIDER_QUEUE),
+        accounts=Pool("nss", ACCOUNT_THREADS, ACCOUNT_QUEUE),
+        store=Pool("store", 1, STORE_QUEUE),
+    )
+    return Host(
+        gateway=socket.getfqdn(),
+        boot=boot,
+        pools=pools,
+        accounts=NssAccounts(),
+        store=store,
+        audit=Audit(JournalAuditLog()),
+        logins=Logins(store, pools.store, boot, boottime),
+        pushes=PushLedger({}),
+        current=None,
+    )
+
+
+def _load(path: Path) -> Loaded:
+    """Read the configuration and build what depends on it; a bad one yields nothing and says why."""
+    try:
+        settings = config.read(path, config.daemon_secrets())
+    except config.ConfigError as error:
+        return None, f"misconfigured, every login is denied: {error.problems[0]}"
+    logging.getLogger().setLevel(settings.log_level.upper())
+    for warning in settings.warnings:
+        logging.getLogger("starlingd").warning("%s", warning)
+    return Current(settings.rules, _provider(settings), settings.starling.http_timeout), "ready"
+
+
+def _provider(settings: config.Settings) -> Starling:
+    starling = settings.starling
+    return Starling(
+        client_id=starling.client_id,
+        client_secret=starling.client_secret,
+        service_url=starling.service_url,
+        token_url=starling.token_url,
+        ca_file=starling.ca_file,
+        http_timeout=starling.http_timeout,
+        proxy=settings.proxy,
+        pool_size=PROVIDER_THREADS,
+    )
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="starlingd", description=__doc__)
+    parser.add_argument("--config", type=Path, default=CONFIG, help="configuration file (default: %(default)s)")
+    parser.add_argument("--state", type=Path, default=STATE, help="state database (default: %(default)s)")
+    parser.add_argument("--socket", type=Path, help="make the PAM socket here instead of taking systemd's")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    main()
