@@ -1,6 +1,6 @@
 """A small TLS server for the tests of the Starling adapter: it does exactly what a test tells it, byte by byte.
 
-Every thread and socket of it ends with the ``with`` block. It knows nothing of Starling.
+Every thread and socket of it ends with the ``with`` block.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import queue
 import socket
 import ssl
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import trustme
+
+from starlingd.adapters.starling import Starling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -78,8 +80,8 @@ class Peer:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         while not self._open.empty():
-            with suppress(OSError), self._open.get() as sock:
-                sock.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):
+                socket.socket.shutdown(self._open.get(), socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(10)
             assert not thread.is_alive()
@@ -107,31 +109,30 @@ class Peer:
             while True:
                 sock, _ = self._listener.accept()
                 self.connections += 1
-                # A duplicate, so that shutting it down ends a thread that reads from the TLS socket.
-                self._open.put(sock.dup())
                 self._spawn(self._serve, sock)
 
     def _serve(self, plain: socket.socket) -> None:
-        with suppress(OSError):
-            sock = self._tls.wrap_socket(plain, server_side=True) if self._tls else plain
-            with sock:
-                for seen in _requests(sock):
-                    self.seen.append(seen)
-                    answer = self._answer(seen)
-                    if callable(answer):
-                        answer(sock)
-                    else:
-                        sock.sendall(answer)
-                    if not answer or callable(answer):
-                        break
-        plain.close()
+        with suppress(OSError), plain, self._secured(plain) as sock:
+            self._open.put(sock)
+            for seen in _requests(sock):
+                self.seen.append(seen)
+                answer = self._answer(seen)
+                if callable(answer):
+                    answer(sock)
+                else:
+                    sock.sendall(answer)
+                if not answer or callable(answer):
+                    break
+
+    def _secured(self, plain: socket.socket) -> socket.socket:
+        return self._tls.wrap_socket(plain, server_side=True) if self._tls else plain
 
 
 def _requests(sock: socket.socket) -> Iterator[Seen]:
     with sock.makefile("rb") as stream:
-        while line := stream.readline():
-            method, target, _ = line.decode().split(" ", 2)
-            headers: dict[str, str] = {}
+        while (line := stream.readline()).count(b" ") == 2:
+            method, target, _ = line.decode().split(" ")
+            headers = {}
             while (field := stream.readline()) not in {b"\r\n", b""}:
                 name, _, value = field.decode().partition(":")
                 headers[name.lower()] = value.strip()
@@ -152,3 +153,41 @@ class Authority:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._ca.issue_cert(*names, **options).configure_cert(context)
         return context
+
+
+TOKEN_PATH = "/auth/realms/StarlingClients/protocol/openid-connect/token"
+TOKEN = http(200, {"access_token": "TheToken", "expires_in": 300})
+
+
+def scripted(*reactions: Reaction, token: Reaction = TOKEN) -> Callable[[Seen], Reaction]:
+    """Answer token requests with ``token``, and the others with ``reactions`` in turn, the last one for ever."""
+    left = list(reactions)
+
+    def answer(seen: Seen) -> Reaction:
+        if seen.target == TOKEN_PATH:
+            return token
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    return answer
+
+
+@contextmanager
+def provider(ca_file: Path | None, url: str, **options: Any) -> Iterator[Starling]:  # noqa: ANN401  Starling's own
+    """Make a provider whose service is at ``url``; nothing of it is left afterwards."""
+    given = {"client_id": "client", "client_secret": "TheSecret", "service_url": url, "token_url": url}
+    starling = Starling(**{**given, "ca_file": ca_file, "http_timeout": 5.0, **options})
+    try:
+        yield starling
+    finally:
+        starling.close()
+
+
+@contextmanager
+def talking(
+    authority: Authority,
+    answer: Callable[[Seen], Reaction],
+    **options: Any,  # noqa: ANN401  Starling's own
+) -> Iterator[tuple[Starling, Peer]]:
+    """Make a peer and a provider that talks to it."""
+    with Peer(answer, authority.tls) as peer, provider(authority.file, peer.url, **options) as starling:
+        yield starling, peer

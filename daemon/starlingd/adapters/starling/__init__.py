@@ -71,11 +71,11 @@ class Starling:
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self._service_url = service_url.rstrip("/")
-        self._token_url = token_url.rstrip("/") + tokens.PATH
+        self._service_url = _base(service_url)
+        self._token_url = _base(token_url) + tokens.PATH
         self._credential = tokens.basic_authorization(client_id, client_secret)
         self._http_timeout = http_timeout
-        self._headers = {"Accept": "application/json", "Content-Type": "application/json", "User-Agent": user_agent}
+        self._headers = {"Accept": "application/json", "User-Agent": user_agent}
         self._clock = clock
         self._wall_clock = wall_clock
         self._flights = Flights()
@@ -137,13 +137,15 @@ class Starling:
         budget = self._budget(timeout)
         url = self._service_url + path.replace("{id}", _encoded(an_id)) + query
         token = self._tokens.get(budget)
-        reply = self._exchange(path, Ask(method, url, self._bearing(token), body), budget)
+        reply = self._exchange(path, Ask(method, url, self._headers_with(token, body), body), budget)
         if reply.status != HTTPStatus.UNAUTHORIZED or reply.unknown_user or token.obtained >= began:
             return reply
-        return self._exchange(path, Ask(method, url, self._bearing(self._renewed(token, budget)), body), budget)
+        token = self._renewed(token, budget)
+        return self._exchange(path, Ask(method, url, self._headers_with(token, body), body), budget)
 
-    def _bearing(self, token: Token) -> dict[str, str]:
-        return self._headers | {"Authorization": "Bearer " + token.bearer}
+    def _headers_with(self, token: Token, body: bytes | None) -> dict[str, str]:
+        content = {} if body is None else {"Content-Type": "application/json"}
+        return {**self._headers, **content, "Authorization": f"Bearer {token.bearer}"}
 
     def _renewed(self, refused: Token, budget: Budget) -> Token:
         try:
@@ -185,6 +187,12 @@ class Starling:
             self._strange_statuses.add(shown)
             _log.warning("push status %s is not documented; waiting for another one", shown)
         return PushStatus.UNKNOWN
+
+
+def _base(url: str) -> str:
+    if not url.startswith("https://"):
+        raise Unavailable(PORT, Fault.MISCONFIGURED, "a URL of the service is not https://")
+    return url.rstrip("/")
 
 
 def _encoded(text: str) -> str:

@@ -83,6 +83,8 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
     context.hostname_checks_common_name = False
     context.set_alpn_protocols(["http/1.1"])
     context.sslsocket_class = TlsSocket
+    # An end without TLS's own farewell may be an attacker's who cuts an answer short; Python overlooks it by default.
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     try:
         context.load_verify_locations(ca_file or SYSTEM_STORE)
     except OSError as error:

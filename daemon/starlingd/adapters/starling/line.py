@@ -104,7 +104,6 @@ class Line:
     def _secure(self, sock: PlainSocket, host: str, budget: Budget) -> ssl.SSLSocket:
         try:
             sock.settimeout(budget.left())
-            # Ragged: an end of file without TLS's own farewell may be an attacker's, so it is an error.
             return self._context.wrap_socket(sock, server_hostname=host, suppress_ragged_eofs=False)
         except OSError as error:
             outage = budget.outage(error, "TLS handshake")
