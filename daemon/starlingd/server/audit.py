@@ -66,6 +66,10 @@ class Audit:
         fields = {"OUTCOME": Outcome.ALLOW if taken else Outcome.DENY, "REASON": reason}
         self._write("reload", sentence, fields, warning=not taken)
 
+    def flush(self) -> None:
+        """Wait until everything so far is written."""
+        self._writer.submit(bool).result()
+
     def close(self) -> None:
         """Write what still waits, and end."""
         self._writer.shutdown(wait=True)

@@ -1,0 +1,259 @@
+"""A daemon's server in this process, over real SEQPACKET pairs, with fakes behind its ports.
+
+``Bastion`` builds a Host; ``bastion.call(operation, ...)`` plays a module that connects and says one first packet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+from pam_starling.protocol import decode, encode
+from starlingd.core.model import Account, Check, NotStarted, Process, Push, PushStatus, Started
+from starlingd.core.pushes import PushLedger
+from starlingd.core.rules import Rules
+from starlingd.server.audit import Audit
+from starlingd.server.host import Current, Host, Pools, boottime
+from starlingd.server.logins import Logins
+from starlingd.server.session import Session
+from starlingd.server.workers import Pool
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+
+    from starlingd.core.records import Record
+
+RIGHT_CODE = "123456"
+PEOPLE = {"alice": Account("alice", 1000), "ALICE": Account("alice", 1000), "root": Account("root", 0)}
+CHILD = Process(50, 500)
+PATIENCE = 5.0
+
+
+@dataclass
+class ScriptedFactor:
+    """A provider that knows one code; ``statuses`` are what polls find, the last one again and again."""
+
+    statuses: list[PushStatus | Exception] = field(default_factory=lambda: [PushStatus.APPROVED])
+    outage: Exception | None = None
+    calls: list[str] = field(default_factory=list)
+    polled: threading.Event = field(default_factory=threading.Event)
+
+    def verify(self, identity: str, code: str, timeout: float) -> Check:
+        """Say whether it is the one right code."""
+        self._note(f"verify {identity}", timeout)
+        return Check.RIGHT if code == RIGHT_CODE else Check.WRONG
+
+    def start_push(self, identity: str, push: Push, timeout: float) -> Started | NotStarted:
+        """Start one push for whoever is asked about."""
+        self._note(f"push {identity} {push.lifetime}", timeout)
+        return Started("request-1")
+
+    def check_push(self, request: str, timeout: float) -> PushStatus:
+        """Tell the next status of the script."""
+        self._note(f"poll {request}", timeout)
+        self.polled.set()
+        status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
+        if isinstance(status, Exception):
+            raise status
+        return status
+
+    def _note(self, call: str, timeout: float) -> None:
+        assert timeout > 0
+        self.calls.append(call)
+        if self.outage:
+            raise self.outage
+
+
+@dataclass
+class MemoryStore:
+    """A store in memory; ``outage`` makes every call fail."""
+
+    kept: dict[str, Record] = field(default_factory=dict)
+    failures: list[tuple[str, float, bool]] = field(default_factory=list)
+    outage: Exception | None = None
+
+    def save_record(self, record: Record) -> None:
+        """Keep a record."""
+        self._fail()
+        self.kept[record.login_id] = record
+
+    def forget_records(self, login_ids: Iterable[str]) -> None:
+        """Forget records."""
+        self._fail()
+        for login_id in login_ids:
+            self.kept.pop(login_id, None)
+
+    def records(self) -> list[Record]:
+        """Tell all records."""
+        self._fail()
+        return list(self.kept.values())
+
+    def add_push_failure(self, user: str, at: float, *, denied: bool) -> None:
+        """Keep a failure."""
+        self._fail()
+        self.failures.append((user, at, denied))
+
+    def clear_push_failures(self, user: str) -> None:
+        """Forget a user's failures."""
+        self._fail()
+        self.failures = [failure for failure in self.failures if failure[0] != user]
+
+    def push_failures(self, since: float) -> Mapping[str, list[tuple[float, bool]]]:
+        """Tell the failures."""
+        self._fail()
+        return {user: [(at, denied)] for user, at, denied in self.failures if at > since}
+
+    def _fail(self) -> None:
+        if self.outage:
+            raise self.outage
+
+
+@dataclass
+class People:
+    """An account database of a few; ``outage`` makes it fail."""
+
+    outage: Exception | None = None
+
+    def look_up(self, name: str) -> Account | None:
+        """Find one of the few."""
+        if self.outage:
+            raise self.outage
+        return PEOPLE.get(name)
+
+
+@dataclass
+class AuditList:
+    """An audit log that is a list."""
+
+    events: list[dict[str, str]] = field(default_factory=list)
+
+    def write(self, message: str, fields: Mapping[str, str], *, warning: bool = False) -> None:
+        """Keep the event."""
+        self.events.append({"MESSAGE": message, "WARNING": str(warning), **fields})
+
+
+class Module:
+    """The module's end of one connection."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        sock.setblocking(False)
+
+    async def receive(self) -> tuple[str, dict[str, str]]:
+        """Take the daemon's next packet; ("", {}) when it has hung up."""
+        data = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(self._sock, 65536), PATIENCE)
+        return decode(data) if data else ("", {})
+
+    def send(self, op: str, **fields: str) -> None:
+        """Send one packet."""
+        self._sock.send(encode(op, fields))
+
+    async def answer(self, text: str) -> str:
+        """Wait for the prompt, type ``text``, and return the prompt."""
+        while True:
+            op, fields = await self.receive()
+            if op == "ask":
+                self.send("answer", text=text)
+                return fields["text"]
+            assert op == "say", f"{op} {fields} where a prompt was expected"
+
+    async def done(self) -> dict[str, str]:
+        """Wait for the last packet; what was said before it is under ``said``."""
+        said = []
+        while True:
+            op, fields = await self.receive()
+            if op == "done":
+                return {**fields, "said": " / ".join(said)}
+            assert op == "say", f"{op} {fields} where done was expected"
+            said.append(fields["text"])
+
+    def hang_up(self) -> None:
+        """Close the connection."""
+        self._sock.close()
+
+
+class Bastion:
+    """A Host with fakes, and the processes that call it."""
+
+    def __init__(self, rules: Rules | None = None) -> None:
+        self.provider = ScriptedFactor()
+        self.store = MemoryStore()
+        self.people = People()
+        self.log = AuditList()
+        self.sessions: dict[asyncio.Task[None], Session] = {}
+        self.modules: list[Module] = []
+        pools = Pools(Pool("starling", 4, 8), Pool("nss", 2, 8), Pool("store", 1, 8))
+        self.host = Host(
+            gateway="bastion.example.org",
+            boot="boot-1",
+            pools=pools,
+            accounts=self.people,
+            store=self.store,
+            audit=Audit(self.log),
+            logins=Logins(self.store, pools.store, "boot-1", boottime),
+            pushes=PushLedger({}),
+            current=Current(rules or Rules(), self.provider, 5.0),
+        )
+
+    async def call(self, operation: str, caller: Process = CHILD, **fields: str) -> Module:
+        """Connect as process ``caller`` and send the first packet; ``fields`` change its defaults."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        session = Session(self.host, ours, caller.pid)
+        task = asyncio.create_task(session.serve())
+        self.sessions[task] = session
+        module = Module(theirs)
+        self.modules.append(module)
+        assert await module.receive() == ("hello", {"v": "1"})
+        first = {
+            "v": "1",
+            "user": "alice",
+            "service": "sshd",
+            "rhost": "198.51.100.7",
+            "tty": "ssh",
+            "conn": "198.51.100.7 50000 192.0.2.1 22",
+            "ppid": "40",
+            "pstart": "400",
+            "start": str(caller.start),
+            "deadline": "100",
+            "login": "",
+        }
+        module.send(operation, **{**first, **fields})
+        return module
+
+    def events(self, event: str = "login") -> list[dict[str, str]]:
+        """Tell the audit events of one kind, after everything that waits was written."""
+        self.host.audit.flush()
+        return [fields for fields in self.log.events if fields["STARLING_EVENT"] == event]
+
+    async def settled(self) -> None:
+        """Wait until no session is left."""
+        await asyncio.wait_for(asyncio.gather(*self.sessions, return_exceptions=True), PATIENCE)
+
+    @classmethod
+    @asynccontextmanager
+    async def running(cls, rules: Rules | None = None) -> AsyncIterator[Self]:
+        """Offer a bastion, and see that nothing of it outlives the test."""
+        bastion = cls(rules)
+        try:
+            yield bastion
+            await bastion.settled()
+        finally:
+            for module in bastion.modules:
+                module.hang_up()
+            bastion.host.audit.close()
+            for pool in (bastion.host.pools.provider, bastion.host.pools.accounts, bastion.host.pools.store):
+                pool.close()
+
+
+def on_bastion(test: Callable[[Bastion], object], rules: Rules | None = None) -> None:
+    """Run the coroutine function ``test`` with a fresh bastion."""
+
+    async def run() -> None:
+        async with Bastion.running(rules) as bastion, asyncio.timeout(20):
+            await test(bastion)  # type: ignore[misc]
+
+    asyncio.run(run())
