@@ -57,13 +57,9 @@ class Peer:
         self._answer = answer
         self._tls = tls
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.port: int = self._listener.getsockname()[1]
         self._threads: list[threading.Thread] = []
         self._open: queue.SimpleQueue[socket.socket] = queue.SimpleQueue()
-
-    @property
-    def port(self) -> int:
-        """The port it listens on."""
-        return int(self._listener.getsockname()[1])
 
     @property
     def url(self) -> str:
@@ -109,6 +105,7 @@ class Peer:
             while True:
                 sock, _ = self._listener.accept()
                 self.connections += 1
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._spawn(self._serve, sock)
 
     def _serve(self, plain: socket.socket) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -43,7 +44,9 @@ _STATUSES = {
     "denied": PushStatus.DENIED,
     "expired": PushStatus.EXPIRED,
 }
-_MAX_STRANGE, _MAX_SHOWN = 16, 40
+_WORD = re.compile(r"[A-Za-z_-]{1,40}")
+_MAX_STRANGE = 16
+"""Most different unknown statuses that are logged, each once."""
 
 
 class Starling:
@@ -182,7 +185,8 @@ class Starling:
         status = _STATUSES.get(text)
         if status is not None:
             return status
-        shown = ascii(text[:_MAX_SHOWN])
+        # Only a plain word is repeated: whatever else the service sends is its own affair, not the log's.
+        shown = text if _WORD.fullmatch(text) else "(not a word)"
         if shown not in self._strange_statuses and len(self._strange_statuses) < _MAX_STRANGE:
             self._strange_statuses.add(shown)
             _log.warning("push status %s is not documented; waiting for another one", shown)

@@ -133,7 +133,7 @@ def _tunnel(sock: PlainSocket, host: str, port: int, authorization: str) -> None
         lines.append(f"Proxy-Authorization: {authorization}")
     sock.sendall("\r\n".join([*lines, "", ""]).encode())
     head = b""
-    while not head.endswith(b"\r\n\r\n"):
+    while b"\r\n\r\n" not in head:
         data = sock.recv(4096)
         if not data:
             raise Unavailable(PORT, Fault.UNREACHABLE, "proxy: connection closed")
@@ -149,6 +149,8 @@ def _judge(head: bytes) -> None:
     if match is None:
         raise Unavailable(PORT, Fault.BROKEN, "proxy: not an HTTP answer")
     status = int(match[1])
+    if status == HTTPStatus.OK and not head.endswith(b"\r\n\r\n"):
+        raise Unavailable(PORT, Fault.BROKEN, "proxy: more than its answer, before anything was asked of the service")
     if status in _PROXY_CANNOT_REACH:
         raise Unavailable(PORT, Fault.UNREACHABLE, f"proxy: status {status}")
     if 400 <= status < 500:  # noqa: PLR2004  the proxy refuses us: credentials, or its rules
