@@ -1,0 +1,35 @@
+"""starlingctl: the group that every command belongs to. A command's logic is in its own file."""
+
+from __future__ import annotations
+
+import io
+import sys
+from importlib import metadata
+
+import click
+
+from starlingd.cli import check
+
+PACKAGE = "pam-starling"
+
+
+def _version() -> str:
+    try:
+        return metadata.version(PACKAGE)
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(_version(), prog_name="starlingctl")
+def main() -> None:
+    """Look after pam-starling, the second factor of this host.
+
+    Exit status: 0 fine, 1 problems found or refused, 2 wrong usage, 3 daemon not reachable.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a locale without the character must not end the command
+
+
+main.add_command(check.check_config)

@@ -1,0 +1,171 @@
+"""Rules that join several keys, or that look at what a value names, in sentences an administrator understands.
+
+Each rule is told to ``Notes`` with the keys it depends on, so that a key whose own value was refused or withheld
+causes no second complaint. Nothing here may change a value.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING
+
+from starlingd.config.secrets import CREDENTIALS
+from starlingd.config.sections import ACCOUNT, AUTH, EXPLICIT_MAPPING, HTTPS_PROXY, STARLING, Provider
+from starlingd.core.rules import WithoutSecondFactor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from starlingd.config.problems import Notes
+    from starlingd.config.schema import Values
+
+MODULE_DEADLINE = 100
+"""Seconds that the module gives a login of sshd unless its pam.d line says otherwise (DESIGN §4)."""
+NUMBER = "{number}"
+NOT_OURS = frozenset({"rdp", "telnet", "mssql"})
+"""Protocols of the vendor's gateway that no PAM service here speaks."""
+
+
+def check(values: Values, notes: Notes, read_file: Callable[[Path], bytes]) -> None:
+    """Apply every rule."""
+    _credential(values, notes)
+    _hosts(values, notes)
+    _ca_file(values, notes, read_file)
+    _push_times(values, notes)
+    _number(values, notes)
+    _prompting(values, notes)
+    _account(values, notes)
+    _mapping(values, notes)
+    _proxy(values, notes)
+
+
+def _credential(values: Values, notes: Notes) -> None:
+    if values[AUTH].provider is Provider.STARLING and values[STARLING].credential is None:
+        notes.problem(
+            "starling",
+            "credential",
+            'is missing: write "credential = $", and the client_id:client_secret that joining to Starling gave you into'
+            f" {CREDENTIALS}/starling.credential",
+            depends_on=[("auth", "provider")],
+        )
+
+
+def _hosts(values: Values, notes: Notes) -> None:
+    form = values[STARLING]
+    both = [("starling", "service_url"), ("starling", "token_url")]
+    if form.service_url and form.token_url and notes.given("starling", "environment"):
+        notes.warn("starling", "environment", "has no effect, since both URLs are set: remove it", depends_on=both)
+    if bool(form.service_url) != bool(form.token_url):
+        given, other = ("service_url", "token_url") if form.service_url else ("token_url", "service_url")
+        notes.warn(
+            "starling",
+            given,
+            f"is set without {other}: the other host is still the vendor's; set both, or check that this is meant",
+            depends_on=both,
+        )
+
+
+def _ca_file(values: Values, notes: Notes, read_file: Callable[[Path], bytes]) -> None:
+    path = values[STARLING].ca_file
+    if path is None:
+        return
+    try:
+        content = read_file(path)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=content.decode("ascii"))
+    except ssl.SSLError:
+        notes.refuse("starling", "ca_file", "holds a certificate that cannot be read: write one in PEM form")
+    except ValueError:
+        notes.refuse("starling", "ca_file", "holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)")
+    except OSError as error:
+        notes.refuse("starling", "ca_file", f"cannot be read: {error.strerror}; name a readable PEM file")
+
+
+def _push_times(values: Values, notes: Notes) -> None:
+    form = values[STARLING]
+    if form.rest_poll_interval is not None and form.rest_poll_interval >= form.timeout:
+        notes.problem(
+            "starling",
+            "rest_poll_interval",
+            f"must be less than timeout ({form.timeout} seconds), or no answer is ever seen",
+            depends_on=[("starling", "timeout")],
+        )
+    for section, key, seconds in (
+        ("starling", "timeout", form.timeout),
+        ("account", "push_timeout", values[ACCOUNT].push_timeout),
+    ):
+        if seconds > MODULE_DEADLINE:
+            notes.warn(
+                section,
+                key,
+                f"is longer than the {MODULE_DEADLINE} seconds that a login has in all: raise deadline= on the pam.d"
+                " line, and sshd's LoginGraceTime above it",
+            )
+
+
+def _number(values: Values, notes: Notes) -> None:
+    """Have the number both in the prompt and on the phone, or in neither."""
+    form = values[AUTH]
+    depends = [("auth", "push_number")]
+    if form.push_number and form.prompt is not None and NUMBER not in form.prompt:
+        notes.warn(
+            "auth",
+            "prompt",
+            f"does not show the number that the phone shows: write {NUMBER} into it, or push_number = no",
+            depends_on=depends,
+        )
+    for key, text in (("prompt", form.prompt), ("push_message", form.push_message)):
+        if not form.push_number and NUMBER in (text or ""):
+            notes.problem(
+                "auth", key, f"holds {NUMBER}, but push_number = no: remove one of the two", depends_on=depends
+            )
+
+
+def _prompting(values: Values, notes: Notes) -> None:
+    form = values[AUTH]
+    foreign = [name for name in form.interactive_protocols if name.lower() in NOT_OURS]
+    if foreign:
+        notes.warn("auth", "interactive_protocols", f"{', '.join(foreign)}: not applicable here, and left out")
+    if len(foreign) == len(form.interactive_protocols):
+        notes.warn("auth", "interactive_protocols", "leaves no service that can prompt: everybody gets a push at once")
+    if form.disable_echo:
+        notes.warn(
+            "auth",
+            "disable_echo",
+            "is dangerous while sshd has PasswordAuthentication yes: sshd then answers such a prompt with the user's"
+            " password; set it to no there",
+        )
+
+
+def _account(values: Values, notes: Notes) -> None:
+    if values[ACCOUNT].without_second_factor is WithoutSecondFactor.ALLOW:
+        notes.warn(
+            "account",
+            "without_second_factor",
+            "lets in whoever has a public key, without a second factor: write push or deny unless this is meant",
+        )
+
+
+def _mapping(values: Values, notes: Notes) -> None:
+    for user, identity in values[EXPLICIT_MAPPING].users:
+        if identity and not (identity.isascii() and identity.isdigit()):
+            notes.warn(EXPLICIT_MAPPING.name, user, "is mapped to something that is not all digits; Starling ids are")
+
+
+def _proxy(values: Values, notes: Notes) -> None:
+    form = values[HTTPS_PROXY]
+    given = any(section == HTTPS_PROXY.name and key for section, key in notes.lines)
+    if form.enabled and given and form.server is None:
+        notes.problem(
+            HTTPS_PROXY.name,
+            "server",
+            "is missing: write the proxy's host name, or enabled = no",
+            depends_on=[(HTTPS_PROXY.name, "enabled")],
+        )
+    if form.enabled and form.password is not None and form.username is None:
+        notes.problem(
+            HTTPS_PROXY.name,
+            "username",
+            "is missing: a password needs one",
+            depends_on=[(HTTPS_PROXY.name, "enabled"), (HTTPS_PROXY.name, "password")],
+        )

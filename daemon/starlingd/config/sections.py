@@ -1,0 +1,146 @@
+"""Every section and key that starling.conf may have. SEMANTICS §3 and §11 give the meanings.
+
+To add a section: write its form, add it to DEFINITION, and give each key a line in etc/starling.conf and a paragraph in
+docs/starling.conf.5.scd. Rules that join several keys belong in settings.py.
+"""
+
+# ruff: noqa: RUF009  key() and rest() make fields, as dataclasses.field does
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from starlingd.config import values
+from starlingd.config.schema import Section, key, rest
+from starlingd.core.conversation import SHORTEST_PUSH
+from starlingd.core.rules import Rules, WithoutSecondFactor
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from starlingd.config.secrets import Secret
+    from starlingd.config.values import Credential
+
+LONGEST_PUSH = 600
+"""Seconds; no sshd waits so long unless somebody raised LoginGraceTime."""
+DAY = 86400
+_RULES = Rules()
+_push_time = values.seconds(SHORTEST_PUSH + 1, LONGEST_PUSH)
+
+
+class Provider(StrEnum):
+    """Who checks the second factor."""
+
+    STARLING = "starling"
+
+
+class LogLevel(StrEnum):
+    """How much the daemon's own log says."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+    CRITICAL = "critical"
+
+
+@dataclass(frozen=True, slots=True)
+class StarlingForm:
+    """Values of [starling]; a URL that is None follows from ``environment``."""
+
+    credential: Credential | None = key(
+        values.credential, None, "client_id:client_secret, what joining to Starling yields", secret=True
+    )
+    environment: str = key(values.word, "prod", "which of the vendor's clouds; prod is the public one")
+    service_url: str | None = key(values.https_origin, None, "another host for the service")
+    token_url: str | None = key(values.https_origin, None, "another host for the tokens")
+    ca_file: Path | None = key(values.absolute_path, None, "trust only the authorities in this PEM file")
+    http_timeout: float = key(values.fraction(0.1, 60), 10.0, "seconds a call may take to connect, and to be answered")
+    timeout: int = key(_push_time, 60, "seconds a push may wait for its answer")
+    rest_poll_interval: int | None = key(values.seconds(1, LONGEST_PUSH), None, "seconds between two polls of a push")
+
+
+@dataclass(frozen=True, slots=True)
+class AuthForm:
+    """Values of [auth]; a prompt that is None depends on ``push_number``."""
+
+    provider: Provider = key(values.choice(Provider), Provider.STARLING, "who checks the second factor")
+    prompt: str | None = key(values.text, None, "what the user is asked; {number} is the push's number")
+    disable_echo: bool = key(values.boolean, _RULES.disable_echo, "do not show what is typed")
+    interactive_protocols: tuple[str, ...] = key(
+        values.words, tuple(sorted(_RULES.interactive_services)), "the PAM services that can show a prompt"
+    )
+    max_attempts: int = key(values.integer(1, 100), _RULES.max_attempts, "answers that one connection may give")
+    permit_root: bool = key(values.boolean, _RULES.permit_root, "let uid 0 use a second factor")
+    push_message: str = key(
+        values.template("gateway", "user", "client_ip", "service", "number"),
+        _RULES.push_message,
+        "the text on the phone",
+    )
+    push_number: bool = key(values.boolean, _RULES.push_number, "show a number in the prompt and on the phone")
+    push_limit: int = key(
+        values.integer(1, 1000), _RULES.push_limit, "unanswered or denied pushes of a user before no more are sent"
+    )
+    push_window: int = key(values.seconds(1, 31 * DAY), _RULES.push_window, "seconds for which push_limit counts")
+
+
+@dataclass(frozen=True, slots=True)
+class AccountForm:
+    """Values of [account]: logins without a second factor, by public key alone."""
+
+    without_second_factor: WithoutSecondFactor = key(
+        values.choice(WithoutSecondFactor), _RULES.without_second_factor, "what becomes of them"
+    )
+    push_timeout: int = key(_push_time, _RULES.account_push_timeout, "seconds their push may wait for its answer")
+
+
+@dataclass(frozen=True, slots=True)
+class ExplicitMappingForm:
+    """Values of [usermapping source=explicit]."""
+
+    users: tuple[tuple[str, str], ...] = rest(values.identity, "<user>", "this user's Starling id; empty for none")
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyForm:
+    """Values of [https_proxy]."""
+
+    server: str | None = key(values.host, None, "the proxy's host name or address")
+    port: int = key(values.integer(1, 65535), 3128, "its TCP port")
+    username: str | None = key(values.line, None, "user name at the proxy")
+    password: Secret | None = key(values.secret, None, "password at the proxy", secret=True)
+    enabled: bool = key(values.boolean, default=True, meaning="whether it is used")
+
+
+@dataclass(frozen=True, slots=True)
+class LoggingForm:
+    """Values of [logging]."""
+
+    log_level: LogLevel = key(values.choice(LogLevel), LogLevel.INFO, "how much the daemon's log says")
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialStoreForm:
+    """Values of [credential_store], which the vendor's gateway needs."""
+
+    name: str | None = key(values.line, None, "accepted, and not used")
+
+
+STARLING = Section("starling", StarlingForm, "the cloud service")
+AUTH = Section("auth", AuthForm, "how users are asked")
+ACCOUNT = Section("account", AccountForm, "logins that no second factor was asked for")
+EXPLICIT_MAPPING = Section("usermapping source=explicit", ExplicitMappingForm, "user names to Starling ids")
+HTTPS_PROXY = Section("https_proxy", ProxyForm, "the way to the cloud service", aliases=("https-proxy",))
+LOGGING = Section("logging", LoggingForm, "the daemon's log")
+CREDENTIAL_STORE = Section("credential_store", CredentialStoreForm, "a section of the vendor's gateway")
+
+DEFINITION: tuple[Section[Any], ...] = (
+    STARLING,
+    AUTH,
+    ACCOUNT,
+    EXPLICIT_MAPPING,
+    HTTPS_PROXY,
+    LOGGING,
+    CREDENTIAL_STORE,
+)
