@@ -96,7 +96,7 @@ def _provider(settings: config.Settings) -> Starling:
     starling = settings.starling
     return Starling(
         client_id=starling.client_id,
-        client_secret=starling.client_secret,
+        client_secret=starling.client_secret.reveal(),
         service_url=starling.service_url,
         token_url=starling.token_url,
         ca_file=starling.ca_file,
