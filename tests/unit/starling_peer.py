@@ -125,13 +125,27 @@ class Peer:
         return self._tls.wrap_socket(plain, server_side=True) if self._tls else plain
 
 
+class Greeter(Peer):
+    """A server that does not know TLS: it greets whoever connects, in plain text, and hangs up."""
+
+    def __init__(self, greeting: bytes = b"220 mail.example ESMTP\r\n") -> None:
+        super().__init__(lambda _: b"", None)
+        self._greeting = greeting
+
+    def _serve(self, plain: socket.socket) -> None:
+        with suppress(OSError), plain:
+            plain.sendall(self._greeting)
+            plain.shutdown(socket.SHUT_WR)
+            plain.recv(65536)
+
+
 def _requests(sock: socket.socket) -> Iterator[Seen]:
     with sock.makefile("rb") as stream:
         while (line := stream.readline()).count(b" ") == 2:
-            method, target, _ = line.decode().split(" ")
+            method, target, _ = line.decode("latin-1").split(" ")
             headers = {}
             while (field := stream.readline()) not in {b"\r\n", b""}:
-                name, _, value = field.decode().partition(":")
+                name, _, value = field.decode("latin-1").partition(":")
                 headers[name.lower()] = value.strip()
             yield Seen(method, target, headers, stream.read(int(headers.get("content-length", "0"))))
 

@@ -19,7 +19,18 @@ from starlingd.adapters.starling import https
 from starlingd.adapters.starling.budget import Budget
 from starlingd.core.model import Check, Push, PushStatus
 from starlingd.ports import Fault, Unavailable
-from tests.unit.starling_peer import TOKEN, TOKEN_PATH, Authority, Peer, Seen, http, provider, scripted, talking
+from tests.unit.starling_peer import (
+    TOKEN,
+    TOKEN_PATH,
+    Authority,
+    Greeter,
+    Peer,
+    Seen,
+    http,
+    provider,
+    scripted,
+    talking,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -345,11 +356,18 @@ def test_tls_1_2_is_enough(authority: Authority) -> None:
         assert starling.check_push("r", 5.0) is PushStatus.PENDING
 
 
-def test_a_server_without_tls_or_certificate_is_unreachable(authority: Authority) -> None:
-    for context in (None, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)):
-        with Peer(scripted(PENDING), context) as peer, provider(authority.file, peer.url) as starling:
-            assert outage_of(lambda: starling.check_push("r", 5.0)).fault is Fault.UNREACHABLE
-        assert peer.seen == []
+def test_a_server_without_tls_is_unreachable(authority: Authority) -> None:
+    with Greeter() as peer, provider(authority.file, peer.url) as starling:
+        assert outage_of(lambda: starling.check_push("r", 5.0)).fault is Fault.UNREACHABLE
+
+
+def test_a_server_without_a_certificate_is_unreachable(authority: Authority) -> None:
+    with (
+        Peer(scripted(PENDING), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)) as peer,
+        provider(authority.file, peer.url) as starling,
+    ):
+        assert outage_of(lambda: starling.check_push("r", 5.0)).fault is Fault.UNREACHABLE
+    assert peer.seen == []
 
 
 @pytest.mark.parametrize("content", [None, "", "no certificate"])

@@ -53,7 +53,7 @@ def parse_proxy(url: str) -> Proxy:
         raise Unavailable(PORT, Fault.MISCONFIGURED, "the proxy's URL is not http://[user:password@]host:port")
     if parts.username is None:
         return Proxy(host, port or 3128, "")
-    pair = ":".join((unquote(parts.username), unquote(parts.password or "")))
+    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
     return Proxy(host, port or 3128, "Basic " + base64.b64encode(pair.encode()).decode())
 
 

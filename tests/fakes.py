@@ -1,0 +1,91 @@
+"""Fakes of the ports, for tests that need the outside to do as it is told. Each passes its port's contract suite."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from starlingd.core.model import Check, NotStarted, PushStatus, Started
+from starlingd.ports import Fault, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from starlingd.core.model import Push
+
+    StatusOrOutage = PushStatus | Unavailable
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody the fake service knows: the right code, and what the polls of each push find.
+
+    The last of ``statuses`` is found again and again. ``outages`` come first, one for each call about this person.
+    """
+
+    code: str = "123456"
+    statuses: Sequence[StatusOrOutage] = (PushStatus.APPROVED,)
+    outages: Sequence[Unavailable] = ()
+
+
+@dataclass
+class FakeSecondFactor:
+    """A SecondFactor in memory, which knows ``people`` by identity. Safe from any thread.
+
+    ``calls`` tells what was asked: ``("verify", identity, code)``, ``("push", identity, message)``,
+    ``("poll", request)``. Requests are ``<identity>/<number>``. A call without time left is an outage, as it is with a
+    real service; ``outage`` makes every call fail.
+    """
+
+    people: Mapping[str, Person] = field(default_factory=dict)
+    outage: Unavailable | None = None
+    calls: list[tuple[str, ...]] = field(default_factory=list)
+    pushes: dict[str, Push] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+        self._outages = {identity: list(person.outages) for identity, person in self.people.items()}
+        self._statuses: dict[str, list[StatusOrOutage]] = {}
+
+    def verify(self, identity: str, code: str, timeout: float) -> Check:
+        """Compare the code with the person's."""
+        with self._lock:
+            self._called(("verify", identity, code), identity, timeout)
+            person = self.people.get(identity)
+            if person is None:
+                return Check.NOT_ENROLLED
+            return Check.RIGHT if code == person.code else Check.WRONG
+
+    def start_push(self, identity: str, push: Push, timeout: float) -> Started | NotStarted:
+        """Keep the push in ``pushes`` under its request."""
+        with self._lock:
+            self._called(("push", identity, push.message), identity, timeout)
+            person = self.people.get(identity)
+            if person is None:
+                return NotStarted.NOT_ENROLLED
+            request = f"{identity}/{len(self.pushes) + 1}"
+            self.pushes[request] = push
+            self._statuses[request] = list(person.statuses)
+            return Started(request)
+
+    def check_push(self, request: str, timeout: float) -> PushStatus:
+        """Tell the next status of the push's script."""
+        with self._lock:
+            self._called(("poll", request), request.rpartition("/")[0], timeout)
+            script = self._statuses.get(request)
+            if script is None:
+                raise Unavailable("fake", Fault.BROKEN, "no such request")
+            status = script.pop(0) if len(script) > 1 else script[0]
+        if isinstance(status, Unavailable):
+            raise status
+        return status
+
+    def _called(self, call: tuple[str, ...], identity: str, timeout: float) -> None:
+        self.calls.append(call)
+        if timeout <= 0:
+            raise Unavailable("fake", Fault.BROKEN, "no time left")
+        if self.outage:
+            raise self.outage
+        if self._outages.get(identity):
+            raise self._outages[identity].pop(0)
