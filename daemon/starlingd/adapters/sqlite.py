@@ -19,7 +19,7 @@ from starlingd.core.model import Factor, Fault, Process, Reason, Unavailable
 from starlingd.core.records import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 BUSY_TIMEOUT = 2.0
@@ -28,33 +28,20 @@ LONGEST_FAILURE_AGE = 86400.0
 """Seconds after which a push failure is dropped."""
 
 
-def _first_schema(database: Database) -> None:
-    Table(database, "records").create(
-        {
-            "login_id": str,
-            "user": str,
-            "service": str,
-            "caller_pid": int,
-            "caller_start": int,
-            "parent_pid": int,
-            "parent_start": int,
-            "client_ip": str,
-            "tty": str,
-            "auth_info": str,
-            "factor": str,
-            "reason": str,
-            "boot": str,
-            "made": float,
-        },
-        pk="login_id",
-    )
-    failures = Table(database, "push_failures").create({"user": str, "at": float, "denied": int})
-    failures.create_index(["user"])
-    failures.create_index(["at"])
-
-
-MIGRATIONS: tuple[Callable[[Database], None], ...] = (_first_schema,)
-"""One for each schema version, in order; each runs in one transaction. Never change one that was released."""
+# Plain SQL, since sqlite-utils' own create() commits, and a migration is one transaction.
+_FIRST_SCHEMA = (
+    """create table records (
+        login_id text primary key, user text not null, service text not null,
+        caller_pid integer not null, caller_start integer not null,
+        parent_pid integer not null, parent_start integer not null,
+        client_ip text not null, tty text not null, auth_info text not null,
+        factor text not null, reason text not null, boot text not null, made real not null) strict""",
+    "create table push_failures (user text not null, at real not null, denied integer not null) strict",
+    "create index push_failures_by_user on push_failures (user)",
+    "create index push_failures_by_age on push_failures (at)",
+)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST_SCHEMA,)
+"""Statements for each schema version, in order; each version is one transaction. Never change one that was released."""
 
 
 class SqliteStore:
@@ -154,10 +141,11 @@ def _migrate(database: Database) -> None:
     version = database.conn.execute("pragma user_version").fetchone()[0]
     if version > len(MIGRATIONS):
         raise sqlite3.DatabaseError(f"schema version {version} is newer than this daemon knows ({len(MIGRATIONS)})")
-    for number, migrate in enumerate(MIGRATIONS[version:], version + 1):
+    for number, statements in enumerate(MIGRATIONS[version:], version + 1):
         with database.conn:
             database.conn.execute("begin immediate")
-            migrate(database)
+            for statement in statements:
+                database.conn.execute(statement)
             database.conn.execute(f"pragma user_version = {number}")
 
 
