@@ -1,4 +1,4 @@
-"""What the provider makes of bad lines, names, certificates and proxies, over real sockets and real TLS."""
+"""What the provider makes of bad lines, names and ends of answers, over real sockets and real TLS."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from starlingd.adapters.starling import https
-from starlingd.adapters.starling.budget import Budget
+from starlingd.adapters.starling.budget import Budget, spending
+from starlingd.adapters.starling.flights import Flights
+from starlingd.adapters.starling.line import Line
 from starlingd.core.model import Check, Push, PushStatus
 from starlingd.ports import Fault, Unavailable
 from tests.unit.starling_peer import (
@@ -34,7 +35,6 @@ from tests.unit.starling_peer import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tests.unit.starling_peer import Reaction
 
@@ -186,6 +186,31 @@ def test_a_resolver_that_hangs_holds_nobody_and_is_asked_once(
     assert len(asked) == 1
 
 
+def test_look_ups_for_two_ports_of_one_name_are_not_confused(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, together, flights = socket.getaddrinfo, threading.Barrier(2), Flights()
+    line = Line(https.tls_context(authority.file), None, flights)
+
+    def look_up(host: str, port: int, flags: int = 0, **options: Any) -> list[Any]:  # noqa: ANN401  its own
+        if flags != socket.AI_NUMERICHOST:
+            together.wait(30)
+        return real(host, port, flags=flags, **options)
+
+    def reached(port: int) -> int:
+        with spending(Budget(30.0, own=False)), line.open("localhost", port) as sock:
+            return int(sock.getpeername()[1])
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with (
+        Peer(scripted(PENDING), authority.tls) as one,
+        Peer(scripted(PENDING), authority.tls) as other,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        assert list(pool.map(reached, [one.port, other.port])) == [one.port, other.port]
+    flights.close()
+
+
 def test_the_next_address_is_tried_when_one_is_dead(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
     real = socket.getaddrinfo
     with black_hole() as dead, talking(authority, scripted(PENDING), http_timeout=1.0) as (starling, _):
@@ -271,6 +296,21 @@ def test_an_answer_in_chunks_or_without_a_length_is_read(authority: Authority) -
         assert getattr(starling.start_push("7", PUSH, 5.0), "request", None) == "x2"
 
 
+def test_an_answer_that_comes_late_is_nobodys(authority: Authority) -> None:
+    release = threading.Event()
+
+    def late(sock: socket.socket) -> None:
+        release.wait(30)
+        sock.sendall(http(200, {"status": "approved"}))
+
+    with talking(authority, scripted(PENDING, late, PENDING)) as (starling, peer):
+        starling.check_push("r1", 5.0)
+        outage_of(lambda: starling.check_push("r2", BRIEF))
+        release.set()
+        assert starling.check_push("r3", 5.0) is PushStatus.PENDING
+    assert peer.connections == 2
+
+
 def test_a_question_meets_a_dead_kept_connection_and_is_asked_again(authority: Authority) -> None:
     with talking(authority, scripted(http(200), b"", http(401))) as (starling, peer):
         assert starling.verify("7", "111111", 5.0) is Check.RIGHT
@@ -305,91 +345,6 @@ def test_an_outage_does_not_spoil_the_next_call(authority: Authority) -> None:
         for _attempt in range(4):
             outage_of(lambda: starling.start_push("7", PUSH, 5.0))
         assert starling.check_push("r", 5.0) is PushStatus.PENDING
-
-
-# --- certificates ---------------------------------------------------------------------------------------------------
-
-
-def test_an_authority_that_is_not_ours_is_a_misconfiguration(authority: Authority, tmp_path: Path) -> None:
-    stranger = Authority(tmp_path)
-    with Peer(scripted(PENDING), stranger.tls) as peer, provider(authority.file, peer.url) as starling:
-        assert outage_of(lambda: starling.check_push("r", 5.0)).fault is Fault.MISCONFIGURED
-        assert outage_of(lambda: starling.probe_token(5.0)).fault is Fault.MISCONFIGURED
-    assert peer.seen == []
-
-
-PAST = datetime(2020, 1, 1, tzinfo=UTC)
-
-
-@pytest.mark.parametrize(
-    ("names", "validity", "host"),
-    [
-        (["other.example"], {}, "localhost"),
-        (["localhost"], {}, "127.0.0.1"),
-        (["*.example"], {}, "localhost"),
-        (["localhost"], {"not_before": PAST, "not_after": PAST.replace(month=6)}, "localhost"),
-    ],
-)
-def test_a_certificate_that_is_wrong_is_a_misconfiguration(
-    authority: Authority, names: list[str], validity: dict[str, datetime], host: str
-) -> None:
-    with (
-        Peer(scripted(PENDING), authority.server_context(*names, **validity)) as peer,
-        provider(authority.file, f"https://{host}:{peer.port}") as starling,
-    ):
-        assert outage_of(lambda: starling.check_push("r", 5.0)).fault is Fault.MISCONFIGURED
-    assert peer.seen == []
-
-
-def test_an_address_in_the_certificate_is_good_for_that_address(authority: Authority) -> None:
-    with (
-        Peer(scripted(PENDING), authority.tls) as peer,
-        provider(authority.file, f"https://127.0.0.1:{peer.port}") as starling,
-    ):
-        assert starling.check_push("r", 5.0) is PushStatus.PENDING
-
-
-def test_tls_1_2_is_enough(authority: Authority) -> None:
-    context = authority.server_context("localhost")
-    context.maximum_version = ssl.TLSVersion.TLSv1_2
-    with Peer(scripted(PENDING), context) as peer, provider(authority.file, peer.url) as starling:
-        assert starling.check_push("r", 5.0) is PushStatus.PENDING
-
-
-def test_a_server_without_tls_is_unreachable(authority: Authority) -> None:
-    with Greeter() as peer, provider(authority.file, peer.url) as starling:
-        assert outage_of(lambda: starling.check_push("r", 5.0)).fault is Fault.UNREACHABLE
-
-
-def test_a_server_without_a_certificate_is_unreachable(authority: Authority) -> None:
-    with (
-        Peer(scripted(PENDING), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)) as peer,
-        provider(authority.file, peer.url) as starling,
-    ):
-        assert outage_of(lambda: starling.check_push("r", 5.0)).fault is Fault.UNREACHABLE
-    assert peer.seen == []
-
-
-@pytest.mark.parametrize("content", [None, "", "no certificate"])
-def test_authorities_that_cannot_be_read_are_a_misconfiguration(tmp_path: Path, content: str | None) -> None:
-    ca_file = tmp_path / "ca.pem"
-    if content is not None:
-        ca_file.write_text(content)
-
-    def make() -> None:
-        with provider(ca_file, "https://localhost"):
-            pass
-
-    assert outage_of(make).fault is Fault.MISCONFIGURED
-
-
-@pytest.mark.parametrize("url", ["http://localhost", "localhost", "ftp://localhost", ""])
-def test_only_https_is_spoken(authority: Authority, url: str) -> None:
-    def make() -> None:
-        with provider(authority.file, url):
-            pass
-
-    assert outage_of(make).fault is Fault.MISCONFIGURED
 
 
 @pytest.mark.parametrize(

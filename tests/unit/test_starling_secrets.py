@@ -135,7 +135,7 @@ def test_no_repr_of_a_part_shows_a_secret(authority: Authority) -> None:
     with Peer(scripted(http(200)), authority.tls) as peer, provider(authority.file, peer.url) as starling:
         starling.verify("7", CODE, 5.0)
         parts = [
-            thing for thing in gc.get_objects() if type(thing).__module__.startswith("starlingd.adapters.starling")
+            thing for thing in gc.get_objects() if str(type(thing).__module__).startswith("starlingd.adapters.starling")
         ]
     parts += [
         Token("TheToken", 0.0, 0.0),

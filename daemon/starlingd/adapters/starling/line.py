@@ -96,7 +96,7 @@ class Line:
             return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
         work = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
         try:
-            return cast("Sequence[_Address]", self._flights.share(f"look-up of {host}", work, budget.left()))
+            return cast("Sequence[_Address]", self._flights.share(f"look-up of {host}:{port}", work, budget.left()))
         except OSError as error:
             outage = budget.outage(error, f"look up {host}")
         raise outage
