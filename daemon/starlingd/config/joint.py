@@ -73,10 +73,8 @@ def _ca_file(values: Values, notes: Notes, read_file: Callable[[Path], bytes]) -
     try:
         content = read_file(path)
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=content.decode("ascii"))
-    except ssl.SSLError:
-        notes.refuse("starling", "ca_file", "holds a certificate that cannot be read: write one in PEM form")
-    except ValueError:
-        notes.refuse("starling", "ca_file", "holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)")
+    except (ssl.SSLError, ValueError):
+        notes.refuse("starling", "ca_file", "holds no certificate that can be read: name a file in PEM form")
     except OSError as error:
         notes.refuse("starling", "ca_file", f"cannot be read: {error.strerror}; name a readable PEM file")
 

@@ -82,7 +82,7 @@ class AuthForm:
     push_limit: int = key(
         values.integer(1, 1000), _RULES.push_limit, "unanswered or denied pushes of a user before no more are sent"
     )
-    push_window: int = key(values.seconds(1, 31 * DAY), _RULES.push_window, "seconds for which push_limit counts")
+    push_window: int = key(values.seconds(1, DAY), _RULES.push_window, "seconds for which push_limit counts")
 
 
 @dataclass(frozen=True, slots=True)
