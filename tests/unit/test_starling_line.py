@@ -24,7 +24,6 @@ from tests.unit.starling_peer import (
     TOKEN,
     TOKEN_PATH,
     Authority,
-    Greeter,
     Peer,
     Seen,
     http,
