@@ -70,12 +70,12 @@ class FakeSecondFactor:
             return Started(request)
 
     def check_push(self, request: str, timeout: float) -> PushStatus:
-        """Tell the next status of the push's script."""
+        """Tell the next status of the push's script; a request that never was is over."""
         with self._lock:
             self._called(("poll", request), request.rpartition("/")[0], timeout)
             script = self._statuses.get(request)
             if script is None:
-                raise Unavailable("fake", Fault.BROKEN, "no such request")
+                return PushStatus.EXPIRED
             status = script.pop(0) if len(script) > 1 else script[0]
         if isinstance(status, Unavailable):
             raise status

@@ -1,0 +1,55 @@
+"""Worlds in which the contract of SecondFactor is tested: a provider, and the people its service knows.
+
+A world's people are named by what they do, so that one suite can ask the same of the fake and of a real adapter
+that talks to its service.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from starlingd.core.model import PushStatus
+from starlingd.ports import Fault, Unavailable
+from tests.fakes import FakeSecondFactor, Person
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from starlingd.ports import SecondFactor
+
+
+@dataclass(frozen=True)
+class World:
+    """A provider, the identity of each person by what they do, and a way to learn a person's code of this moment."""
+
+    provider: SecondFactor
+    identities: Mapping[str, str]
+    code_of: Callable[[str], str]
+
+
+def broken(fault: Fault, retry_after: float = 0.0) -> Unavailable:
+    return Unavailable("fake", fault, "as the test wants it", retry_after)
+
+
+FAKE_PEOPLE = {
+    "approves": Person(statuses=(PushStatus.APPROVED,)),
+    "denies": Person(statuses=(PushStatus.DENIED,)),
+    "expires": Person(statuses=(PushStatus.EXPIRED,)),
+    "never": Person(statuses=(PushStatus.PENDING,)),
+    "strange": Person(statuses=(PushStatus.UNKNOWN,)),
+    "broken-once": Person(outages=(broken(Fault.BROKEN),)),
+    "malformed": Person(outages=(broken(Fault.BROKEN),) * 9),
+    "limited-seconds": Person(outages=(broken(Fault.RATE_LIMITED, 2.0),) * 9),
+    "limited-date": Person(outages=(broken(Fault.RATE_LIMITED, 2.0),) * 9),
+    "resets": Person(outages=(broken(Fault.UNREACHABLE),) * 9),
+}
+
+
+@contextmanager
+def fake_world() -> Iterator[World]:
+    """Make the world of the fake."""
+    people = {f"id of {name}": person for name, person in FAKE_PEOPLE.items()}
+    identities = {name: f"id of {name}" for name in FAKE_PEOPLE} | {"unknown": "id of nobody"}
+    yield World(FakeSecondFactor(people), identities, lambda name: FAKE_PEOPLE[name].code)
