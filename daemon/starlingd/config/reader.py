@@ -35,7 +35,7 @@ def read(document: Document, definition: Sequence[Section[Any]], secrets: Secret
     single: dict[str, object] = {section.name: section.form() for section in definition if not section.named}
     named: dict[str, dict[str, object]] = {section.name: {} for section in definition if section.named}
     notes.problems.extend(document.problems)
-    taken: dict[str, str] = {}
+    taken: dict[tuple[str, str], str] = {}
     for heading, entries in document.sections.items():
         section = _owner(heading, definition)
         place = section.name if section and not section.named else heading
@@ -44,13 +44,12 @@ def read(document: Document, definition: Sequence[Section[Any]], secrets: Secret
             continue  # such a section counts as absent: the vendor's sample is full of them
         if section is None:
             _refuse_section(heading, entries, definition, notes)
-        elif taken.setdefault(heading if section.named else section.name, heading) != heading:
-            notes.problem(heading, "", f"is another spelling of [{taken[section.name]}]: keep one of the two")
-        elif section.named:
-            form = _SectionReader(section, heading, definition, secrets, notes).read(entries)
-            named[section.name][heading.removeprefix(section.name).strip()] = form
+        elif (first := taken.setdefault((section.name, section.name_in(heading)), heading)) != heading:
+            notes.problem(heading, "", f"is another spelling of [{first}]: keep one of the two")
         else:
-            single[section.name] = _SectionReader(section, heading, definition, secrets, notes).read(entries)
+            form = _SectionReader(section, heading, definition, secrets, notes).read(entries)
+            where, name = (named[section.name], section.name_in(heading)) if section.named else (single, section.name)
+            where[name] = form
     return Values(single, named)
 
 

@@ -69,7 +69,12 @@ class Section(Generic[T]):
 
     def owns(self, heading: str) -> bool:
         """Tell whether a line ``[heading]`` begins this section."""
-        return heading.startswith(f"{self.name} ") if self.named else heading in {self.name, *self.aliases}
+        return bool(self.name_in(heading)) if self.named else heading in {self.name, *self.aliases}
+
+    def name_in(self, heading: str) -> str:
+        """Tell the NAME in ``[name NAME]``; empty when there is none."""
+        first, _, name = heading.partition(" ")
+        return name.strip() if self.named and first == self.name else ""
 
 
 @dataclass(frozen=True, slots=True)
