@@ -95,31 +95,32 @@ def converse(login: Login, facts: Facts, rules: Rules) -> Conversation:
         return refuse(Reason.ATTEMPTS_SPENT, Result.MAXTRIES, rule="auth.max_attempts")
     try:
         account, now = yield LookUp(login.user)
-        candidate = _Candidate.of(login, account, facts, rules)
-        if login.service not in rules.interactive_services:
-            verdict, _ = yield from _push(candidate, rules.push_timeout, now, prompted=False)
-            return candidate.explain(verdict)
-        return (yield from _ask_until_decided(candidate, facts.answers_spent))
     except (Interrupted, Unavailable) as end:
         return refuse(reason_of(end), Result.AUTH_ERR)
+    candidate = _Candidate.of(login, account, facts, rules)
+    if login.service in rules.interactive_services:
+        verdict = yield from _ask_until_decided(candidate, facts.answers_spent)
+    else:
+        verdict = yield from _push_unasked(candidate, rules.push_timeout, now)
+    return candidate.explain(verdict)
 
 
 def confirm(login: Login, facts: Facts, rules: Rules) -> Conversation:
     """Decide, in the account hook, about a login that passed no second factor (DESIGN §5.3)."""
     try:
         account, now = yield LookUp(login.user)
-        candidate = _Candidate.of(login, account, facts, rules)
-        if candidate.identity is None:
-            return candidate.explain(refuse(Reason.UNKNOWN_USER, Result.ACCT_DENIED))
-        if rules.without_second_factor is WithoutSecondFactor.ALLOW:
-            return Verdict(Outcome.ALLOW, Result.SUCCESS, Reason.KEY_ONLY_ALLOWED, rule=ACCOUNT_RULE)
-        if rules.without_second_factor is WithoutSecondFactor.DENY:
-            return refuse(Reason.NO_SECOND_FACTOR, Result.ACCT_DENIED, rule=ACCOUNT_RULE)
-        lifetime = min(rules.push_timeout, rules.account_push_timeout)
-        verdict, _ = yield from _push(candidate, lifetime, now, prompted=False)
     except (Interrupted, Unavailable) as end:
         return refuse(reason_of(end), Result.ACCT_DENIED)
-    return verdict if verdict.lets_in else refuse(verdict.reason, Result.ACCT_DENIED, factor=verdict.factor)
+    candidate = _Candidate.of(login, account, facts, rules)
+    if candidate.identity is None:
+        return candidate.explain(refuse(Reason.UNKNOWN_USER, Result.ACCT_DENIED))
+    if rules.without_second_factor is WithoutSecondFactor.ALLOW:
+        return Verdict(Outcome.ALLOW, Result.SUCCESS, Reason.KEY_ONLY_ALLOWED, rule=ACCOUNT_RULE)
+    if rules.without_second_factor is WithoutSecondFactor.DENY:
+        return refuse(Reason.NO_SECOND_FACTOR, Result.ACCT_DENIED, rule=ACCOUNT_RULE)
+    lifetime = min(rules.push_timeout, rules.account_push_timeout)
+    verdict = yield from _push_unasked(candidate, lifetime, now)
+    return replace(verdict, result=verdict.result if verdict.lets_in else Result.ACCT_DENIED, rule=ACCOUNT_RULE)
 
 
 def refuse(reason: Reason, result: Result, *, rule: str = "", factor: Factor = Factor.NONE) -> Verdict:
@@ -162,19 +163,37 @@ class _Candidate:
         return Verdict(Outcome.DENY, result, reason, Factor.NONE, rule, verdict.sentence or FAILED, evidence)
 
 
+def _push_unasked(candidate: _Candidate, longest: int, now: float) -> Conversation:
+    """Push to somebody who is shown no prompt."""
+    try:
+        verdict, _ = yield from _push(candidate, longest, now, prompted=False)
+    except (Interrupted, Unavailable) as end:
+        return refuse(reason_of(end), Result.AUTH_ERR)
+    return verdict
+
+
 def _ask_until_decided(candidate: _Candidate, spent: int) -> Conversation:
-    rules = candidate.rules
     failures: list[str] = []
+    try:
+        verdict = yield from _ask_repeatedly(candidate, spent, failures)
+    except (Interrupted, Unavailable) as end:
+        verdict = refuse(reason_of(end), Result.AUTH_ERR)
+    # However it ended: whoever guesses twice and then hangs up must not leave less of a trace.
+    return replace(verdict, evidence={**verdict.evidence, "failures": ",".join(failures)}) if failures else verdict
+
+
+def _ask_repeatedly(candidate: _Candidate, spent: int, failures: list[str]) -> Conversation:
+    """Ask until there is a verdict; the reasons of failed attempts are added to ``failures``."""
+    rules = candidate.rules
     while True:
         answer, now = yield Ask(_prompt(candidate), echo=not rules.disable_echo)
-        verdict, now = yield from _try(candidate, answer, now)
+        verdict, _ = yield from _try(candidate, answer, now)
         spent += 1
         if verdict.lets_in or verdict.reason not in _MAY_TRY_AGAIN:
-            return candidate.explain(_with_history(verdict, failures))
+            return verdict
         failures.append(verdict.reason)
         if spent >= rules.max_attempts:
-            last = refuse(verdict.reason, Result.MAXTRIES, rule="auth.max_attempts", factor=verdict.factor)
-            return candidate.explain(_with_history(last, failures))
+            return refuse(verdict.reason, Result.MAXTRIES, rule="auth.max_attempts", factor=verdict.factor)
         yield Say(verdict.sentence)
 
 
@@ -191,12 +210,6 @@ _MAY_TRY_AGAIN = frozenset(
 )
 
 
-def _with_history(verdict: Verdict, failures: list[str]) -> Verdict:
-    if not failures:
-        return verdict
-    return replace(verdict, evidence={**verdict.evidence, "failures": ",".join(failures)})
-
-
 def _prompt(candidate: _Candidate) -> str:
     return candidate.rules.prompt.replace("{number}", candidate.facts.number) + " "
 
@@ -208,7 +221,7 @@ def _try(candidate: _Candidate, answer: str, now: float) -> Trial:
     if code is None and not policy.might_be_code(answer):
         return refuse(Reason.NOT_A_CODE, Result.AUTH_ERR), now
     # What has the length of a code but is none takes a code's time, as sshd's junk for unknown users does.
-    check, now = yield from _verify(candidate.identity if code else None, code or "", now, candidate.login.deadline)
+    check, now = yield from _verify(candidate.identity if code else None, code or "", candidate.login.deadline)
     if check is Check.RIGHT and code and candidate.identity is not None:
         return Verdict(Outcome.ALLOW, Result.SUCCESS, Reason.CODE_VERIFIED, Factor.CODE), now
     if code is None:
@@ -217,14 +230,13 @@ def _try(candidate: _Candidate, answer: str, now: float) -> Trial:
     return refuse(reason, Result.AUTH_ERR, factor=Factor.CODE), now
 
 
-def _verify(
-    identity: str | None, code: str, now: float, deadline: float
-) -> Generator[Step, Reply, tuple[Check, float]]:
+def _verify(identity: str | None, code: str, deadline: float) -> Generator[Step, Reply, tuple[Check, float]]:
     """Check a code; a service that asks to wait is obeyed once, if the deadline allows."""
     step = Verify(identity, code)
     try:
         return (yield step)
     except Unavailable as outage:
+        now = yield from _time()
         if not _worth_waiting(outage, deadline - VERDICT_TIME - now):
             raise
         yield Pause(outage.retry_after)
@@ -260,6 +272,7 @@ def _start_push(
         try:
             started, now = yield StartPush(candidate.user, candidate.identity, push)
         except Unavailable as outage:
+            now = yield from _time()
             if asked_before or not _worth_waiting(outage, latest - now):
                 raise
             _, now = yield Pause(outage.retry_after)
@@ -281,6 +294,7 @@ def _await_answer(candidate: _Candidate, request: str, now: float, ends: float) 
             if failed.fault is Fault.MISCONFIGURED:
                 raise
             outage, status = failed, PushStatus.PENDING
+            now = yield from _time()
         if status in _ENDINGS:
             return _end_of_push(candidate, status), now
         if now >= ends:
@@ -299,6 +313,12 @@ def _end_of_push(candidate: _Candidate, status: PushStatus) -> Verdict:
     if status is PushStatus.EXPIRED:
         return refuse(Reason.PUSH_EXPIRED, Result.AUTH_ERR, factor=Factor.PUSH)
     return refuse(Reason.PUSH_DENIED, Result.MAXTRIES, factor=Factor.PUSH)
+
+
+def _time() -> Generator[Step, Reply, float]:
+    """Learn the time after a call that failed, which may have taken long: an exception does not bring it."""
+    _, now = yield Pause(0.0)
+    return now
 
 
 def _worth_waiting(outage: Unavailable, patience: float) -> bool:
