@@ -6,13 +6,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.contract.worlds import World, fake_world
+from tests.contract.worlds import World, fake_world, sandbox_world
+from tests.sandbox.running import Sandbox
+from tests.sandbox.running import sandbox as start_sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@pytest.fixture(params=[fake_world])
+@pytest.fixture(scope="session")
+def sandbox() -> Iterator[Sandbox]:
+    with start_sandbox() as running:
+        yield running
+
+
+@pytest.fixture(params=["fake", "starling"])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    with request.param() as made:
+    make = fake_world() if request.param == "fake" else sandbox_world(request.getfixturevalue("sandbox"))
+    with make as made:
         yield made

@@ -82,9 +82,9 @@ def test_a_request_that_never_was_is_over(world: World) -> None:
 
 
 def test_an_outage_passes(world: World) -> None:
-    identity = world.identities["broken-once"]
-    assert outage_of(lambda: world.provider.start_push(identity, PUSH, PATIENCE)).fault is Fault.BROKEN
-    assert isinstance(world.provider.start_push(identity, PUSH, PATIENCE), Started)
+    identity, code = world.identities["broken-once"], world.code_of("broken-once")
+    assert outage_of(lambda: world.provider.verify(identity, code, PATIENCE)).fault is Fault.BROKEN
+    assert world.provider.verify(identity, code, PATIENCE) is Check.RIGHT
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from starlingd.adapters.starling import Starling
 from starlingd.core.model import PushStatus
 from starlingd.ports import Fault, Unavailable
 from tests.fakes import FakeSecondFactor, Person
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from starlingd.ports import SecondFactor
+    from tests.sandbox.running import Sandbox
 
 
 @dataclass(frozen=True)
@@ -53,3 +55,45 @@ def fake_world() -> Iterator[World]:
     people = {f"id of {name}": person for name, person in FAKE_PEOPLE.items()}
     identities = {name: f"id of {name}" for name in FAKE_PEOPLE} | {"unknown": "id of nobody"}
     yield World(FakeSecondFactor(people), identities, lambda name: FAKE_PEOPLE[name].code)
+
+
+SANDBOX_PEOPLE = {
+    "approves": "approves",
+    "denies": "denies",
+    "expires": "expires-at-once",
+    "never": "never-answers",
+    "strange": "unknown-status",
+    "broken-once": "500-then-ok",
+    "malformed": "malformed",
+    "limited-seconds": "429-seconds",
+    "limited-date": "429-date",
+    "resets": "reset",
+    "unknown": "unknown",
+}
+
+
+@contextmanager
+def starling_at(sandbox: Sandbox, **options: float) -> Iterator[Starling]:
+    """Make a Starling provider that talks to the sandbox."""
+    client_id, _, client_secret = sandbox.credential.partition(":")
+    starling = Starling(
+        client_id=client_id,
+        client_secret=client_secret,
+        service_url=sandbox.url,
+        token_url=sandbox.url,
+        ca_file=sandbox.ca_file,
+        **options,
+    )
+    try:
+        yield starling
+    finally:
+        starling.close()
+
+
+@contextmanager
+def sandbox_world(sandbox: Sandbox) -> Iterator[World]:
+    """Make the world of the Starling adapter and the sandbox."""
+    sandbox.forget()
+    identities = {person: sandbox.users[name].id for person, name in SANDBOX_PEOPLE.items()}
+    with starling_at(sandbox) as starling:
+        yield World(starling, identities, lambda person: sandbox.code_for(SANDBOX_PEOPLE[person]))

@@ -138,7 +138,7 @@ def test_no_repr_of_a_part_shows_a_secret(authority: Authority) -> None:
             thing for thing in gc.get_objects() if str(type(thing).__module__).startswith("starlingd.adapters.starling")
         ]
     parts += [
-        Token("TheToken", 0.0, 0.0),
+        Token("TheToken", 0.0),
         Ask("GET", f"https://x/?tokenResponse={CODE}", {"Authorization": "Bearer TheToken"}, CODE.encode()),
         Answer(200, "", b'{"access_token": "TheToken"}'),
         parse_proxy("http://user:TheProxyPassword@proxy"),

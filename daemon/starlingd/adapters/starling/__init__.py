@@ -135,13 +135,12 @@ class Starling:
     def _call(
         self, method: str, path: str, an_id: str, timeout: float, query: str = "", body: bytes | None = None
     ) -> Reply:
-        """Call the API, with a new token and once more if it may be the old token that was refused."""
-        began = self._clock()
+        """Call the API; a 401 may be about the token, however young it is, so it is renewed and the call repeated."""
         budget = self._budget(timeout)
         url = self._service_url + path.replace("{id}", _encoded(an_id)) + query
         token = self._tokens.get(budget)
         reply = self._exchange(path, Ask(method, url, self._headers_with(token, body), body), budget)
-        if reply.status != HTTPStatus.UNAUTHORIZED or reply.unknown_user or token.obtained >= began:
+        if reply.status != HTTPStatus.UNAUTHORIZED or reply.unknown_user:
             return reply
         token = self._renewed(token, budget)
         return self._exchange(path, Ask(method, url, self._headers_with(token, body), body), budget)

@@ -33,10 +33,9 @@ _BEARER = re.compile(r"[!-~]+")
 
 @dataclass(frozen=True, eq=False)
 class Token:
-    """An access token; times are the clock's given to Tokens."""
+    """An access token; ``usable_until`` is a time of the clock given to Tokens."""
 
     bearer: str = field(repr=False)
-    obtained: float
     usable_until: float
 
 
@@ -52,7 +51,7 @@ def from_reply(reply: Reply, now: float, wall: float) -> Token:
     bearer = reply.text("access_token")
     if not _BEARER.fullmatch(bearer):
         raise Unavailable(PORT, Fault.BROKEN, "an access token with characters that no header can hold")
-    return Token(bearer, now, now + _lifetime(reply) - MARGIN)
+    return Token(bearer, now + _lifetime(reply) - MARGIN)
 
 
 def _refused(reply: Reply, wall: float) -> Unavailable:
