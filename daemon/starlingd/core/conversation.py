@@ -8,6 +8,7 @@ a provider's yes or an explicit rule, and never tell a user more than a sentence
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -253,11 +254,17 @@ def _push(candidate: _Candidate, longest: int, now: float, *, prompted: bool) ->
     try:
         verdict, now = yield from _await_answer(candidate, started.request, now, latest)
     except (Interrupted, Unavailable):
-        yield CancelPush(candidate.user)
+        yield from _give_up(candidate)
         raise
     if verdict.reason is Reason.PUSH_TIMEOUT:
-        yield CancelPush(candidate.user)
+        yield from _give_up(candidate)
     return verdict, now
+
+
+def _give_up(candidate: _Candidate) -> Generator[Step, Reply, None]:
+    """Cancel a pending push; a store that cannot note it changes nothing, as for nobody, who is never noted."""
+    with suppress(Unavailable):
+        yield CancelPush(candidate.user)
 
 
 def _start_push(
