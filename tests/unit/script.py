@@ -12,7 +12,18 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from starlingd.core.conversation import SHORTEST_PUSH, Facts
-from starlingd.core.model import Account, Check, Fault, Login, Process, PushStatus, Result, Started, Unavailable
+from starlingd.core.model import (
+    Account,
+    Check,
+    Fault,
+    Login,
+    NotStarted,
+    Process,
+    PushStatus,
+    Result,
+    Started,
+    Unavailable,
+)
 from starlingd.core.steps import (
     Ask,
     CancelPush,
@@ -32,7 +43,7 @@ from starlingd.core.steps import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from starlingd.core.model import NotStarted, Verdict
+    from starlingd.core.model import Verdict
     from starlingd.core.steps import Conversation
 
 T = TypeVar("T")
@@ -205,7 +216,9 @@ class World:
                 return self._about(step.identity, self._nth(Verify, self.checks), Check.WRONG)
             case StartPush():
                 assert SHORTEST_PUSH <= step.push.lifetime <= self.deadline - asked_at, "a push outlives the deadline"
-                return self._about(step.identity, self._nth(StartPush, self.starts), STARTED)
+                started = self._nth(StartPush, self.starts)
+                limits_of_all = started in {NotStarted.PENDING, NotStarted.LIMIT}
+                return started if limits_of_all else self._about(step.identity, started, STARTED)
             case CheckPush():
                 return self._about(step.identity, self._nth(CheckPush, self.statuses), PushStatus.PENDING)
         return None

@@ -51,8 +51,10 @@ SHORTEST_PUSH = 5
 """Seconds; a push that would live shorter is not started."""
 VERDICT_TIME = 2
 """Seconds kept back from the deadline for giving the verdict."""
+STRANGER = ":"
+"""Begins the name under which pushes to a name without an account are limited; no account's name can hold it."""
 LONGEST_UNKNOWN_NAME = 64
-"""Characters of a name without an account under which its pushes are limited; it bounds what a flood can store."""
+"""Characters of such a name at most; it bounds what a flood can store."""
 ACCOUNT_RULE = "account.without_second_factor"
 
 # What an outage is called, by the port it came from or else by its kind.
@@ -150,7 +152,7 @@ class _Candidate:
     @classmethod
     def of(cls, login: Login, account: Account | None, facts: Facts, rules: Rules) -> _Candidate:
         identity = policy.identity_of(login, account, rules)
-        user = account.name if account else login.user[:LONGEST_UNKNOWN_NAME]
+        user = account.name if account else STRANGER + login.user[:LONGEST_UNKNOWN_NAME]
         return cls(login, user, identity, account is not None and account.uid == 0, facts, rules)
 
     def explain(self, verdict: Verdict) -> Verdict:
@@ -216,7 +218,8 @@ def _prompt(candidate: _Candidate) -> str:
 
 
 def _try(candidate: _Candidate, answer: str, now: float) -> Trial:
-    if not answer.strip():
+    # Not even blanks: sshd leaves only what is quite empty as it is for users it does not know (FIELD-FACTS 14).
+    if not answer:
         return (yield from _push(candidate, candidate.rules.push_timeout, now, prompted=True))
     code = policy.code_in(answer)
     if code is None and not policy.might_be_code(answer):
