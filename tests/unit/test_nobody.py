@@ -74,8 +74,22 @@ def test_nobody_is_asked_told_and_kept_waiting_exactly_as_a_user_who_fails(
     assert masked(nobody) == masked(user)
     assert nobody.now == user.now
     assert (of_nobody.result, of_nobody.sentence) == (of_user.result, of_user.sentence)
-    assert of_nobody.evidence["seen_as"] == of_user.reason
+    assert of_nobody.evidence["seen_as"] in {of_user.reason, Reason.NOT_A_CODE}, "junk is no code"
     assert all(getattr(step, "identity", None) is None for step, _ in nobody.steps)
+
+
+@settings(max_examples=200, deadline=None)
+@given(typed=answers, account=st.sampled_from(NOBODY))
+def test_where_nobody_replaces_answers_even_the_reasons_are_those_of_a_user_who_fails(
+    typed: list[str], account: Account | None
+) -> None:
+    login = replace(LOGIN, service="login", client_ip="", connection="")
+    user, nobody = World(answers=typed), World(account=account, answers=typed)
+    of_user = user.run(converse(login, FACTS, RULES))
+    of_nobody = nobody.run(converse(login, FACTS, RULES))
+    assert masked(nobody) == masked(user)
+    assert [step.code for step in nobody.of(Verify)] == [step.code for step in user.of(Verify)]
+    assert of_nobody.evidence == {**of_user.evidence, "seen_as": of_user.reason}
 
 
 @settings(max_examples=200, deadline=None)
