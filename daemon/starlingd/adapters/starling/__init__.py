@@ -87,7 +87,7 @@ class Starling:
         self._strange_statuses: set[str] = set()
 
     def verify(self, identity: str, code: str, timeout: float) -> Check:
-        """Check a code, once; a 429 is left to the caller. Raises Unavailable."""
+        """Check a code; it is sent again only after a 401 or over a dead connection. Raises Unavailable, also for 429."""
         if not identity:
             return Check.NOT_ENROLLED
         reply = self._call("GET", _VERIFY, identity, timeout, query="?tokenResponse=" + _encoded(code))
@@ -100,7 +100,7 @@ class Starling:
         raise self._failure(reply)
 
     def start_push(self, identity: str, push: Push, timeout: float) -> Started | NotStarted:
-        """Send a push; a 429 is left to the caller. Raises Unavailable."""
+        """Send a push; it is sent again only after a 401. Raises Unavailable, also for 429."""
         if not identity:
             return NotStarted.NOT_ENROLLED
         content = {"message": push.message, "secondsToExpire": push.lifetime, "details": dict(push.details)}
@@ -112,7 +112,7 @@ class Starling:
         raise self._failure(reply)
 
     def check_push(self, request: str, timeout: float) -> PushStatus:
-        """Ask how a push stands; a 429 is left to the caller. Raises Unavailable."""
+        """Ask how a push stands. Raises Unavailable, also for 429."""
         reply = self._call("GET", _STATUS, request, timeout)
         if reply.status == HTTPStatus.PAYMENT_REQUIRED:
             return PushStatus.EXPIRED
