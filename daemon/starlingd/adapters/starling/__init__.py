@@ -87,7 +87,7 @@ class Starling:
         self._strange_statuses: set[str] = set()
 
     def verify(self, identity: str, code: str, timeout: float) -> Check:
-        """Check a code; it is sent again only after a 401 or over a dead connection. Raises Unavailable, also for 429."""
+        """Check a code; it is sent again only after a 401 or a dead connection. Raises Unavailable, also for 429."""
         if not identity:
             return Check.NOT_ENROLLED
         reply = self._call("GET", _VERIFY, identity, timeout, query="?tokenResponse=" + _encoded(code))
