@@ -283,7 +283,7 @@ def _start_push(
             started, now = yield StartPush(candidate.user, candidate.identity, push)
         except Unavailable as outage:
             now = yield from _time()
-            if asked_before or not _worth_waiting(outage, latest - now):
+            if asked_before or not _worth_waiting(outage, latest - SHORTEST_PUSH - now):
                 raise
             _, now = yield Pause(outage.retry_after)
         else:
