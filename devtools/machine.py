@@ -1,0 +1,74 @@
+"""Prepares a bare Debian: the packages that tests and demo need, and the development Python in .venv."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+TREE = Path(__file__).resolve().parent.parent
+VENV = TREE / ".venv"
+PYTHON = VENV / "bin" / "python"
+PACKAGES = (
+    # what the product imports
+    "libpam-python python3-click python3-requests python3-systemd sqlite-utils python3-rich python3-cryptography "
+    # what runs the tests
+    "python3-venv python3-pip python3-selenium pamtester chromium chromium-driver openssh-client openssh-server "
+    "libpam-google-authenticator libpam-oath oathtool rsync git iproute2 procps util-linux ca-certificates "
+    # what builds the package and the bastion
+    "build-essential debhelper dh-python dpkg-dev fakeroot lintian scdoc docker.io mmdebstrap"
+).split()
+
+
+def prepare() -> None:
+    """Install what is missing; does nothing, quickly, when nothing is."""
+    if os.geteuid() != 0:
+        sys.exit("./dev needs root: it installs packages, boots containers and tests PAM")
+    _install_packages()
+    _make_venv()
+
+
+def _install_packages() -> None:
+    listed = subprocess.run(
+        ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *PACKAGES],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    installed = {line.split()[0] for line in listed.stdout.splitlines() if line.endswith(" installed")}
+    missing = [package for package in PACKAGES if package not in installed]
+    if not missing:
+        return
+    print(f"installing {' '.join(missing)}", flush=True)
+    # Nothing that is installed here may start by itself.
+    policy = Path("/usr/sbin/policy-rc.d")
+    made_policy = not policy.exists()
+    if made_policy:
+        policy.write_text("#!/bin/sh\nexit 101\n", encoding="ascii")
+        policy.chmod(0o755)
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    try:
+        _quietly(["apt-get", "update", "-q"], environment)
+        _quietly(["apt-get", "install", "-y", "-q", "--no-install-recommends", *missing], environment)
+    finally:
+        if made_policy:
+            policy.unlink()
+
+
+def _make_venv() -> None:
+    requirements = TREE / "requirements-dev.txt"
+    stamp = VENV / "requirements.sha256"
+    digest = hashlib.sha256(requirements.read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text(encoding="ascii") == digest:
+        return
+    print("making .venv", flush=True)
+    # Debian's own Python and Debian's own libraries: what is tested is what is installed.
+    _quietly(["/usr/bin/python3", "-m", "venv", "--clear", "--system-site-packages", str(VENV)], dict(os.environ))
+    _quietly([str(PYTHON), "-m", "pip", "install", "-q", "-r", str(requirements)], dict(os.environ))
+    stamp.write_text(digest, encoding="ascii")
+
+
+def _quietly(command: list[str], environment: dict[str, str]) -> None:
+    """Run a command; show what it printed only when it failed."""
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    if done.returncode:
+        sys.stdout.buffer.write(done.stdout)
+        sys.exit(f"failed: {' '.join(command[:3])} …")

@@ -1,0 +1,207 @@
+"""A booted bastion in a container: systemd, sshd, the installed package; and the words tests use about it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import subprocess
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tests.sandbox.behaviours import BEHAVIOURS
+from tests.system.engine import BOOT, IMAGE
+from tests.system.terminal import Terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.sandbox.running import Sandbox
+    from tests.system.engine import Engine
+
+ENTRY = "pam_python.so /usr/lib/pam-starling/entry.py"
+RECIPES = "/usr/share/doc/pam-starling/recipes"
+PATIENCE = 30.0
+EXTRA_PEOPLE = ("expired", "forger")
+
+
+def unix_name(behaviour: str) -> str:
+    """Tell the account that maps to the sandbox's user of this behaviour."""
+    return behaviour if behaviour[0].isalpha() else f"u{behaviour}"
+
+
+def people() -> list[str]:
+    """Tell all accounts of the bastion."""
+    return [*map(unix_name, BEHAVIOURS), *EXTRA_PEOPLE]
+
+
+@dataclass
+class Bastion:
+    """One running container. ``work`` holds the ssh client's key and known hosts."""
+
+    engine: Engine
+    sandbox: Sandbox
+    work: Path
+    name: str
+    address: str = ""
+    cursor: str = ""
+    terminals: list[Terminal] = field(default_factory=list)
+
+    def run(self, *command: str, text: str | None = None, check: bool = True) -> str:
+        """Run a command as root in the bastion and return what it printed."""
+        return self.engine.docker("exec", "-i", self.name, *command, text=text, check=check)
+
+    def shell(self, script: str, *, check: bool = True) -> str:
+        """Run a shell script as root in the bastion."""
+        return self.run("sh", "-c", script, check=check)
+
+    def write(self, path: str, text: str, mode: str = "0644") -> None:
+        """Write a file in the bastion."""
+        self.run("sh", "-c", f"cat > {path} && chmod {mode} {path}", text=text)
+
+    # --- configuration ------------------------------------------------------------------------------------------
+
+    def configure(self, mode: str = "key", *, sshd: str = "", starling: str = "", **sections: str) -> None:
+        """Set PAM and sshd up by the recipe of ``mode``, and starlingd for the sandbox; restart both.
+
+        ``sshd`` goes before the recipe's lines, ``starling`` into [starling], and each of ``sections`` into the
+        section of its name.
+        """
+        self.write_configuration(starling, **sections)
+        self.use_recipe(mode)
+        recipe = self.shell(f"cat {RECIPES}/{mode}.sshd.conf")
+        self.write("/etc/ssh/sshd_config.d/00-starling.conf", f"MaxStartups 200\n{sshd}\n{recipe}")
+        self.shell("sshd -t && systemctl restart ssh.service && systemctl restart starlingd.socket starlingd.service")
+        self.await_sshd()
+        self.sandbox.forget()
+        self.cursor = self._newest_cursor()
+
+    def write_configuration(self, starling: str = "", **sections: str) -> None:
+        """Write starling.conf for the sandbox."""
+        lines = [
+            "[starling]\ncredential = $",
+            f"service_url = {self.sandbox.url}\ntoken_url = {self.sandbox.url}",
+            "ca_file = /etc/pam-starling/sandbox-ca.pem",
+            starling,
+            *(f"[{name}]\n{text}" for name, text in sections.items()),
+            "[usermapping source=explicit]",
+            *(f"{unix_name(name)} = {self.sandbox.users[name].id}" for name in BEHAVIOURS),
+            *(f"{name} = {self.sandbox.users['approves'].id}" for name in EXTRA_PEOPLE),
+        ]
+        self.write("/etc/pam-starling/starling.conf", "\n".join(lines) + "\n", "0640")
+        self.write("/etc/pam-starling/sandbox-ca.pem", self.sandbox.ca_file.read_text(encoding="ascii"))
+        self.write("/etc/pam-starling/credentials/starling.credential", self.sandbox.credential, "0600")
+
+    def use_recipe(self, mode: str) -> None:
+        """Change the stock /etc/pam.d/sshd as the recipe of ``mode`` says, with the recipe's own lines."""
+        recipe = self.shell(f"grep -v '^#' {RECIPES}/{mode}.pam").splitlines()
+        auth = [line for line in recipe if line.startswith("auth")]
+        first = [line for line in recipe if not line.startswith("auth")]
+        stock = self.run("cat", "/root/pam.d.before/sshd")
+        if mode == "key":
+            stock = stock.replace("@include common-auth", "\n".join(auth))
+        elif mode == "password":
+            stock = stock.replace("@include common-auth", "\n".join(["@include common-auth", *auth]))
+        self.write("/etc/pam.d/sshd", "\n".join([*first, stock]))
+
+    def await_sshd(self) -> None:
+        """Wait until sshd accepts connections, and trust its host key."""
+        known, ends = self.work / "known_hosts", time.monotonic() + PATIENCE
+        while True:
+            found = subprocess.run(
+                ["/usr/bin/ssh-keyscan", "-t", "ed25519", self.address], capture_output=True, text=True, check=False
+            )
+            if found.stdout:
+                known.write_text(found.stdout, encoding="ascii")
+                return
+            assert time.monotonic() < ends, "sshd does not answer"
+            time.sleep(0.1)
+
+    # --- logging in -----------------------------------------------------------------------------------------------
+
+    def command(self, program: str, *options: str, key: bool = True) -> list[str]:
+        """Make the client's command line up to its destination."""
+        identity = ["-i", str(self.work / "id")] if key else ["-o", "PubkeyAuthentication=no"]
+        known = f"UserKnownHostsFile={self.work / 'known_hosts'}"
+        return [f"/usr/bin/{program}", "-F", "none", "-o", known, "-o", "IdentitiesOnly=yes", *identity, *options]
+
+    def ssh(self, user: str, *options: str, remote: str = "echo in as $(id -un)", key: bool = True) -> Terminal:
+        """Start a real ssh client."""
+        terminal = Terminal.run([*self.command("ssh", *options, key=key), f"{user}@{self.address}", remote])
+        self.terminals.append(terminal)
+        return terminal
+
+    def log_in(self, user: str, *answers: str | bytes, options: tuple[str, ...] = (), key: bool = True) -> Terminal:
+        """Log in, giving ``answers`` one by one, and wait for the end."""
+        terminal = self.ssh(user, *options, key=key)
+        for answer in answers:
+            terminal.await_prompt()
+            terminal.type(answer)
+        terminal.await_end()
+        return terminal
+
+    # --- what happened ----------------------------------------------------------------------------------------------
+
+    def audit(self, event: str = "login") -> list[dict[str, str]]:
+        """Tell the audit events of one kind since ``configure``."""
+        return [entry for entry in self.journal() if entry.get("STARLING_EVENT") == event]
+
+    def await_audit(self, event: str = "login", count: int = 1, patience: float = PATIENCE) -> list[dict[str, str]]:
+        """Wait until there are ``count`` audit events of one kind."""
+        ends = time.monotonic() + patience
+        while len(found := self.audit(event)) < count:
+            assert time.monotonic() < ends, f"{len(found)} instead of {count} {event} events: {found}"
+            time.sleep(0.1)
+        return found
+
+    def journal(self) -> list[dict[str, str]]:
+        """Tell all journal entries since ``configure``."""
+        self.run("journalctl", "--sync")
+        since = [f"--after-cursor={self.cursor}"] if self.cursor else []
+        printed = self.run("journalctl", "-o", "json", "--no-pager", "--all", *since)
+        return [json.loads(line) for line in printed.splitlines()]
+
+    def _newest_cursor(self) -> str:
+        self.run("journalctl", "--sync")
+        found = re.search(r"-- cursor: (\S+)", self.run("journalctl", "-n", "1", "--show-cursor", "--no-pager"))
+        assert found is not None
+        return found[1]
+
+
+@contextlib.contextmanager
+def bastion(engine: Engine, sandbox: Sandbox, work: Path, name: str = "bastion") -> Iterator[Bastion]:
+    """Boot a bastion, offer it when systemd is up, and take it away."""
+    container = f"{engine.network}-{name}"
+    engine.docker("run", "-d", "--name", container, "--hostname", name, "--network", engine.network, *BOOT, IMAGE)
+    booted = Bastion(engine, sandbox, work, container)
+    try:
+        template = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
+        booted.address = engine.docker("inspect", "-f", template, container).strip()
+        if not (work / "id").exists():
+            subprocess.run(["/usr/bin/ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(work / "id")], check=True)
+        _await_boot(booted)
+        _hand_out_keys(booted)
+        yield booted
+    finally:
+        for terminal in booted.terminals:
+            terminal.close()
+        engine.docker("rm", "-f", "-v", container, check=False)
+
+
+def _await_boot(booted: Bastion) -> None:
+    ends = time.monotonic() + PATIENCE
+    while (state := booted.run("systemctl", "is-system-running", check=False).strip()) != "running":
+        assert time.monotonic() < ends, f"the bastion is {state}: {booted.shell('systemctl --failed', check=False)}"
+        time.sleep(0.2)
+
+
+def _hand_out_keys(booted: Bastion) -> None:
+    public = (booted.work / "id.pub").read_text(encoding="ascii")
+    names = " ".join([*people(), "root"])
+    booted.write("/root/key.pub", public)
+    booted.shell(
+        f"mkdir -p -m 700 /root/.ssh; for name in {names}; do home=$(getent passwd $name | cut -d: -f6); "
+        "install -o $name -g $name -m 600 /root/key.pub $home/.ssh/authorized_keys; done"
+    )

@@ -1,0 +1,50 @@
+"""One engine, one image and one sandbox for all system tests; one bastion that each test configures anew."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.sandbox import running
+from tests.sandbox.running import Sandbox
+from tests.system import bastion as bastions
+from tests.system import engine as engines
+from tests.system import package
+from tests.system.bastion import Bastion
+from tests.system.engine import Engine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Engine]:
+    """Offer an engine with the bastion's image built from this tree."""
+    with engines.engine() as started:
+        engines.build_image(started, package.build(), bastions.people())
+        yield started
+
+
+@pytest.fixture(scope="session")
+def sandbox(engine: Engine) -> Iterator[Sandbox]:
+    """Offer a sandbox on the network of the run."""
+    with running.sandbox(listen=f"{engine.gateway}:0") as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def booted(engine: Engine, sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bastion]:
+    """Offer the one bastion, in whatever state the last test left it."""
+    with bastions.bastion(engine, sandbox, tmp_path_factory.mktemp("client")) as started:
+        yield started
+
+
+@pytest.fixture
+def bastion(booted: Bastion) -> Iterator[Bastion]:
+    """Offer the bastion in key mode."""
+    booted.configure("key")
+    yield booted
+    for terminal in booted.terminals:
+        terminal.close()
+    booted.terminals.clear()
