@@ -62,20 +62,24 @@ class Attempts:
 
     def add_answer(self, connection: Connection, now: float) -> None:
         """Count one answer."""
-        count = self._counts.setdefault(connection, _Count(0, closed=False, used=now))
-        count.answers += 1
-        count.used = now
+        self._use(connection, now).answers += 1
 
     def close(self, connection: Connection, now: float) -> None:
         """Let nobody try again on this connection."""
-        count = self._counts.setdefault(connection, _Count(0, closed=True, used=now))
-        count.closed = True
-        count.used = now
+        self._use(connection, now).closed = True
 
     def prune(self, now: float) -> None:
         """Forget connections that were not used for LIFETIME."""
         for connection in [key for key, count in self._counts.items() if now - count.used > LIFETIME]:
             del self._counts[connection]
+
+    def _use(self, connection: Connection, now: float) -> _Count:
+        """Find a connection's count or begin one; a full table keeps no new one, and ``closed`` says so."""
+        count = self._count(connection, now) or _Count(0, closed=False, used=now)
+        count.used = now
+        if connection in self._counts or len(self._counts) < MOST_CONNECTIONS:
+            self._counts[connection] = count
+        return count
 
     def _count(self, connection: Connection, now: float) -> _Count | None:
         count = self._counts.get(connection)
