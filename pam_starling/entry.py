@@ -29,8 +29,8 @@ def _hook(name):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     return hook
 
 
-pam_sm_authenticate, pam_sm_acct_mgmt = _hook("authenticate"), _hook("account")
-pam_sm_open_session, pam_sm_close_session = _hook("open_session"), _hook("close_session")
+pam_sm_authenticate, pam_sm_acct_mgmt = _hook("authenticate"), _hook("account")  # type: ignore[no-untyped-call]
+pam_sm_open_session, pam_sm_close_session = _hook("open_session"), _hook("close_session")  # type: ignore[no-untyped-call]
 # setcred grants nothing; chauthtok is none of our business.
 pam_sm_setcred = lambda pamh, _flags, _argv: login.PAM_SUCCESS  # noqa: E731, ARG005
 pam_sm_chauthtok = lambda pamh, _flags, _argv: login.PAM_IGNORE  # noqa: E731, ARG005

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import datetime
+import datetime as dt
 import ipaddress
 import json
 import signal
@@ -27,7 +27,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--listen", default="127.0.0.1:0", help="ADDRESS:PORT; port 0 picks one (default: %(default)s)")
     parser.add_argument("--state", type=Path, required=True, help="where ca.pem, credential, users.json … are written")
     parser.add_argument("--name", action="append", default=[], help="a further name or address of the certificate")
-    parser.add_argument("--certificate", choices=CERTIFICATES, default="good", help="what is wrong with it, if anything")
+    parser.add_argument("--certificate", choices=CERTIFICATES, default="good", help="what is wrong with it")
     parser.add_argument("--tls-max", choices=("1.2", "1.3"), default="1.3", help="newest TLS version spoken")
     return parser.parse_args()
 
@@ -38,7 +38,7 @@ def tls(names: list[str], flaw: str, newest: str, ca_file: Path) -> ssl.SSLConte
     authority.cert_pem.write_to_path(str(ca_file))
     issuer = trustme.CA() if flaw == "self-signed" else authority
     names = ["elsewhere.example.org"] if flaw == "wrong-host" else names
-    ended = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1) if flaw == "expired" else None
+    ended = dt.datetime.now(dt.UTC) - dt.timedelta(days=1) if flaw == "expired" else None
     certificate = issuer.issue_cert(*names, not_after=ended)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -61,7 +61,8 @@ async def run(chosen: argparse.Namespace) -> None:
     chosen.state.mkdir(parents=True, exist_ok=True)
     names = list(dict.fromkeys(["localhost", "127.0.0.1", "::1", address, *chosen.name]))
     wild = [name for name in names if name in {"0.0.0.0", "::"} or not name]  # an address nobody can connect to
-    context = tls([name for name in names if name not in wild], chosen.certificate, chosen.tls_max, chosen.state / "ca.pem")
+    names = [name for name in names if name not in wild]
+    context = tls(names, chosen.certificate, chosen.tls_max, chosen.state / "ca.pem")
     service = Service()
     app = web.Application(middlewares=[note])
     app["service"] = service

@@ -50,6 +50,15 @@ class Sandbox:
         """Tell the pushes that wait."""
         return self._call("GET", "pending")
 
+    def await_push(self, patience: float = PATIENCE) -> dict[str, Any]:
+        """Wait until a push reaches the phone, and tell it."""
+        ends = time.monotonic() + patience
+        while not (waiting := self.pending()):
+            if time.monotonic() > ends:
+                raise AssertionError("no push reached the phone")
+            time.sleep(0.05)
+        return waiting[0]
+
     def approve(self, request: str) -> None:
         """Approve a push."""
         self._call("POST", f"approve/{request}")

@@ -16,11 +16,14 @@ from base64 import b64encode
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
 from tests.sandbox.behaviours import BEHAVIOURS, POLL, START, VERIFY, User
+
+if TYPE_CHECKING:
+    from aiohttp.typedefs import Handler
 
 TOKEN_LIFETIME = 3600
 LONGEST_LOG = 100_000

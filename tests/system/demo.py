@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,7 +52,7 @@ def log_in_by_push(bastion: Bastion, sandbox: Sandbox) -> None:
     terminal = bastion.ssh(USER, remote="echo Welcome to $(hostname), $(id -un). Your login is $PAM_STARLING_LOGIN")
     terminal.await_prompt()
     terminal.type("")
-    push = await_push(sandbox)
+    push = sandbox.await_push()
     tell("The phone shows:")
     print(f"      {push['message']}")
     for label, text in push["details"].items():
@@ -95,16 +94,6 @@ def wait_for_enter(bastion: Bastion, sandbox: Sandbox) -> None:
     print(f"      a code:  users.json in {sandbox.state}")
     print(f"      inside:  docker -H unix://{bastion.engine.socket} exec -it {bastion.name} bash")
     input("\n    Press Enter to take it all away. ")
-
-
-def await_push(sandbox: Sandbox, patience: float = 20.0) -> dict:
-    """Wait until a push reaches the phone."""
-    ends = time.monotonic() + patience
-    while not (waiting := sandbox.pending()):
-        if time.monotonic() > ends:
-            sys.exit("no push reached the phone")
-        time.sleep(0.1)
-    return waiting[0]
 
 
 def finish(status: int, shown: str) -> None:

@@ -48,7 +48,7 @@ def test_the_phone_shows_the_number_of_the_prompt_and_where_the_login_comes_from
     terminal = bastion.ssh("manual")
     prompt = terminal.await_prompt()
     terminal.type("")
-    push = await_push(sandbox)
+    push = sandbox.await_push()
     assert f"(number {push['details']['Number']})" in prompt
     assert list(push["details"]) == ["Gateway", "Gateway User", "Client IP", "Protocol", "Number"]
     assert push["details"]["Gateway User"] == "manual"
@@ -151,12 +151,3 @@ def test_a_service_that_recovers_lets_in(bastion: Bastion, behaviour: str) -> No
     user = unix_name(behaviour)
     assert f"in as {user}" in bastion.log_in(user, "").text
 
-
-def await_push(sandbox: Sandbox) -> dict:
-    import time
-
-    ends = time.monotonic() + 20
-    while not (waiting := sandbox.pending()):
-        assert time.monotonic() < ends, "no push reached the phone"
-        time.sleep(0.05)
-    return waiting[0]
