@@ -17,6 +17,7 @@ from starlingd.adapters.nss import NssAccounts
 from starlingd.adapters.sqlite import SqliteStore
 from starlingd.adapters.starling import Starling
 from starlingd.core.pushes import PushLedger
+from starlingd.ports import Unavailable
 from starlingd.server import notify, processes
 from starlingd.server.audit import Audit
 from starlingd.server.daemon import Daemon, Loaded
@@ -84,12 +85,15 @@ def _load(path: Path) -> Loaded:
     """Read the configuration and build what depends on it; a bad one yields nothing and says why."""
     try:
         settings = config.read(path, config.daemon_secrets())
+        current = Current(settings.rules, _provider(settings), settings.starling.http_timeout)
     except config.ConfigError as error:
         return None, f"misconfigured, every login is denied: {error.problems[0]}"
+    except Unavailable as outage:
+        return None, f"misconfigured, every login is denied: {outage.detail}"
     logging.getLogger().setLevel(settings.log_level.upper())
     for warning in settings.warnings:
         logging.getLogger("starlingd").warning("%s", warning)
-    return Current(settings.rules, _provider(settings), settings.starling.http_timeout), "ready"
+    return current, "ready"
 
 
 def _provider(settings: config.Settings) -> Starling:
