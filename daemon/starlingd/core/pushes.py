@@ -24,6 +24,8 @@ SCHEDULE = (1, 1, 2, 2, 3, 5, 5, 8)
 DENIALS_ALLOWED = 1
 """One denial may be a slip; the second in the window stops pushes."""
 UNKNOWN = "N/A"
+LONGEST_PENDING = 900.0
+"""Seconds; longer than any login lasts, so a place still taken then is one that a bug never gave back."""
 MOST_USERS = 20_000
 """Names in the ledger at most, whatever an attacker sends."""
 
@@ -58,9 +60,16 @@ def describe(login: Login, rules: Rules, gateway: str, number: str, lifetime: in
 
 @dataclass(slots=True)
 class _Entry:
-    pending: bool = False
+    pending_since: float | None = None
     failures: list[tuple[float, bool]] = field(default_factory=list)
     """(monotonic time, denied), oldest first."""
+
+    def settle(self, now: float, window: float) -> None:
+        """Forget what the window no longer holds; a place that was never given back becomes an unanswered push."""
+        if self.pending_since is not None and now - self.pending_since > LONGEST_PENDING:
+            self.failures.append((self.pending_since, False))
+            self.pending_since = None
+        self.failures = [failure for failure in self.failures if failure[0] > now - window]
 
 
 class PushLedger:
@@ -72,25 +81,25 @@ class PushLedger:
     def reserve(self, user: str, rules: Rules, now: float) -> NotStarted | None:
         """Take the user's one place for a pending push; None when it was taken, else why not."""
         entry = self._entries.get(user) or _Entry()
-        if entry.pending:
+        entry.settle(now, rules.push_window)
+        if entry.pending_since is not None:
             return NotStarted.PENDING
-        entry.failures = [failure for failure in entry.failures if failure[0] > now - rules.push_window]
         denials = sum(denied for _, denied in entry.failures)
         if len(entry.failures) >= rules.push_limit or denials > DENIALS_ALLOWED:
             return NotStarted.LIMIT
         if user not in self._entries and len(self._entries) >= MOST_USERS:
-            self._make_room(now - rules.push_window)
+            self._make_room(now, rules.push_window)
         if user not in self._entries and len(self._entries) >= MOST_USERS:
             return NotStarted.LIMIT  # fail secure: a flood of names must not lift anybody's limit
-        entry.pending = True
+        entry.pending_since = now
         self._entries[user] = entry
         return None
 
     def release(self, user: str) -> None:
-        """Give the place back without counting: no push reached the phone, or it was approved."""
+        """Give the place back without counting: no push reached the phone."""
         entry = self._entries.get(user)
         if entry is not None:
-            entry.pending = False
+            entry.pending_since = None
             if not entry.failures:
                 del self._entries[user]
 
@@ -101,14 +110,11 @@ class PushLedger:
     def fail(self, user: str, now: float, *, denied: bool) -> None:
         """Give the place back after a denial, or after a push that nobody answered."""
         entry = self._entries.setdefault(user, _Entry())
-        entry.pending = False
+        entry.pending_since = None
         entry.failures.append((now, denied))
 
-    def _make_room(self, horizon: float) -> None:
-        stale = [
-            user
-            for user, entry in self._entries.items()
-            if not entry.pending and all(at <= horizon for at, _ in entry.failures)
-        ]
-        for user in stale:
-            del self._entries[user]
+    def _make_room(self, now: float, window: float) -> None:
+        for user, entry in list(self._entries.items()):
+            entry.settle(now, window)
+            if entry.pending_since is None and not entry.failures:
+                del self._entries[user]
