@@ -27,10 +27,14 @@ def may_use_second_factor(account: Account | None, rules: Rules) -> bool:
 
 
 def identity_of(login: Login, account: Account | None, rules: Rules) -> str | None:
-    """Find the identity the provider is asked about, or None for nobody (SEMANTICS §6)."""
+    """Find the identity the provider is asked about, or None for nobody (SEMANTICS §6).
+
+    A mapping may name the user as typed or the account's own name, so that no spelling of a name escapes it.
+    """
     if account is None or not may_use_second_factor(account, rules):
         return None
-    return rules.explicit_mapping.get(login.user.lower()) or account.name
+    mapping = rules.explicit_mapping
+    return mapping.get(login.user.lower()) or mapping.get(account.name.lower()) or account.name
 
 
 def code_in(answer: str) -> str | None:
