@@ -32,6 +32,10 @@ class Result(StrEnum):
     SESSION_ERR = "session_err"
 
 
+LETS_IN = frozenset({Result.SUCCESS, Result.IGNORE})
+"""The results that open the door, or leave it to the rest of the stack."""
+
+
 class Factor(StrEnum):
     """Which second factor decided a login (SEMANTICS §12)."""
 
@@ -129,6 +133,11 @@ class Verdict:
     rule: str = ""
     sentence: str = ""
     evidence: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # The audit log and the record go by the outcome, PAM by the result: they must never say different things.
+        if self.lets_in != (self.result in LETS_IN):
+            raise ValueError(f"{self.outcome} cannot end with {self.result}")
 
     @property
     def lets_in(self) -> bool:

@@ -11,7 +11,7 @@ It must take the time of a real step, count like one, and never cause a call to 
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from starlingd.core.model import Reason, Verdict
@@ -44,10 +44,10 @@ class LookUp:
 
 @dataclass(frozen=True, slots=True)
 class Verify:
-    """Check a code. Answer: ``Check``; for nobody, ``Check.WRONG``."""
+    """Check a code. Answer: ``Check``; for nobody, ``Check.WRONG``. Its text does not show the code."""
 
     identity: str | None
-    code: str
+    code: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
