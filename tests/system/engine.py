@@ -1,16 +1,21 @@
 """A Docker engine of our own: started here, stopped here by its pid, in the way of nobody else's.
 
-Containers live on one network that belongs to the run; nothing of them reaches further than this machine.
+Containers live on one network that belongs to the run; nothing of them reaches further than this machine. Images are
+kept from run to run; runs at the same time have a store each.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import fcntl
+import itertools
 import os
 import shutil
+import signal
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +24,13 @@ if TYPE_CHECKING:
 
 CACHE = Path("/var/cache/pam-starling-dev")
 RUN = Path("/run/pam-starling-dev")
-DATA = Path("/var/lib/pam-starling-dev/docker")
+DATA = Path("/var/lib/pam-starling-dev")
 BASE = "debian:bookworm"
+BARE = "pam-starling-bare"
+"""All but the package: what an administrator installs it on."""
 IMAGE = "pam-starling-bastion"
 PATIENCE = 60.0
+PR_SET_PDEATHSIG = 1
 HERE = Path(__file__).parent
 BOOT = (
     "--cap-add", "SYS_ADMIN", "--tmpfs", "/run", "--tmpfs", "/run/lock",
@@ -53,34 +61,76 @@ class Engine:
 @contextlib.contextmanager
 def engine() -> Iterator[Engine]:
     """Start an engine with a network, and stop both."""
-    RUN.mkdir(parents=True, exist_ok=True)
+    with _run_folder() as run, _store() as data, _dockerd(run, data) as started, _network(started) as gateway:
+        yield replace(started, gateway=gateway)
+
+
+@contextlib.contextmanager
+def _run_folder() -> Iterator[Path]:
     run = RUN / str(os.getpid())
-    run.mkdir()
-    started = Engine(run / "docker.sock", f"pam-starling-{os.getpid()}")
-    with (run / "dockerd.log").open("wb") as log:
-        daemon = subprocess.Popen(
-            [
-                "/usr/sbin/dockerd", "--iptables=false", "--ip6tables=false", "--bridge=none", "-H",
-                f"unix://{started.socket}", "--data-root", str(DATA), "--exec-root", str(run / "exec"),
-                "--pidfile", str(run / "dockerd.pid"),
-            ],
-            stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
+    run.mkdir(parents=True)
     try:
-        _await(started, daemon, run)
-        started.docker("network", "create", started.network)
-        template = "{{(index .IPAM.Config 0).Gateway}}"
-        gateway = started.docker("network", "inspect", "-f", template, started.network).strip()
-        yield Engine(started.socket, started.network, gateway)
-        started.docker("network", "rm", started.network, check=False)
+        yield run
     finally:
-        daemon.terminate()
-        daemon.wait(PATIENCE)
         shutil.rmtree(run, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def _store() -> Iterator[Path]:
+    """Take the first store of images that no other run uses."""
+    DATA.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count():
+        with (DATA / f"{number}.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            yield DATA / f"docker-{number}"
+            return
+
+
+@contextlib.contextmanager
+def _dockerd(run: Path, data: Path) -> Iterator[Engine]:
+    started = Engine(run / "docker.sock", f"pam-starling-{os.getpid()}")
+    namespace = f"pam-starling-{data.name}"
+    with (run / "dockerd.log").open("wb") as log:
+        daemon = subprocess.Popen(
+            [
+                "/usr/sbin/dockerd", "--iptables=false", "--ip6tables=false", "--bridge=none",
+                "-H", f"unix://{started.socket}", "--pidfile", str(run / "dockerd.pid"),
+                "--data-root", str(data), "--exec-root", str(run / "exec"),
+                "--containerd-namespace", namespace, "--containerd-plugins-namespace", f"{namespace}-plugins",
+            ],
+            stdout=log, stderr=log, start_new_session=True, preexec_fn=_end_with_parent,
+        )  # fmt: skip
+    try:
+        _await(started, daemon, run)
+        # What a run that was killed left here.
+        started.docker("container", "prune", "-f")
+        started.docker("network", "prune", "-f")
+        yield started
+    finally:
+        daemon.terminate()
+        daemon.wait(PATIENCE)
+
+
+@contextlib.contextmanager
+def _network(on: Engine) -> Iterator[str]:
+    """Make the network of the run; offer its gateway, which is this machine."""
+    on.docker("network", "create", on.network)
+    try:
+        yield on.docker("network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", on.network).strip()
+    finally:
+        on.docker("network", "rm", on.network, check=False)
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel to end dockerd should we be killed; it then ends its containers."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def build_image(on: Engine, deb: Path, people: list[str]) -> None:
-    """Build the bastion's image from the package; the layers below it are kept from run to run."""
+    """Build the images with and without the package; the layers below it are kept from run to run."""
     if not on.docker("images", "-q", BASE).strip():
         _make_base(on)
     context = RUN / f"context-{os.getpid()}"
@@ -89,7 +139,9 @@ def build_image(on: Engine, deb: Path, people: list[str]) -> None:
         shutil.copy(HERE / "Dockerfile", context)
         shutil.copy(deb, context)
         (context / "people.txt").write_text("".join(f"{name}\n" for name in people), encoding="ascii")
-        on.docker("build", "--network=host", "-q", "-t", IMAGE, str(context))
+        for stage, image in (("bare", BARE), ("bastion", IMAGE)):
+            on.docker("build", "--network=host", "-q", "--target", stage, "-t", image, str(context))
+        on.docker("image", "prune", "-f")
     finally:
         shutil.rmtree(context)
 

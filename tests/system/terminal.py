@@ -51,7 +51,7 @@ class Terminal:
 
     def await_text(self, text: str, patience: float = PATIENCE) -> None:
         """Wait until ``text`` was shown."""
-        self._read_until(lambda: text.encode() in self.shown, patience, repr(text))
+        self._read_until(lambda: text in self.text, patience, repr(text))
 
     def await_end(self, patience: float = PATIENCE) -> int:
         """Wait for the command's end and return its exit status."""
