@@ -6,12 +6,13 @@ It decides nothing but how long a call may take. A step about nobody reaches no 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pam_starling.protocol import MAX_ANSWER
 from starlingd.core import steps
-from starlingd.core.model import Check, NotStarted, PushStatus, Started
+from starlingd.core.model import Check, NotStarted, PushStatus, Started, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from starlingd.server.channel import Channel
     from starlingd.server.host import Current, Host
 
+log = logging.getLogger("starlingd.performer")
 T = TypeVar("T")
 
 NSS_WAIT = 10.0
@@ -113,11 +115,13 @@ class Performer:
 
     async def _check_push(self, step: steps.CheckPush) -> PushStatus:
         if step.identity is None:
+            await self._host.decoy.replay("check_push")
             return PushStatus.PENDING
-        status = await self._call(self._current.provider.check_push, step.request)
+        with self._host.decoy.observe("check_push"):
+            status = await self._call(self._current.provider.check_push, step.request)
         if status is PushStatus.APPROVED:
             self._host.pushes.approve(step.user)
-            await self._store(self._host.store.clear_push_failures, step.user)
+            await self._note(self._host.store.clear_push_failures, step.user)
         elif status in {PushStatus.DENIED, PushStatus.EXPIRED}:
             await self._push_failed(step.user, denied=status is PushStatus.DENIED)
         return status
@@ -126,10 +130,14 @@ class Performer:
         self._host.pushes.fail(user, time.monotonic(), denied=denied)
         if self._account is not None:  # what strangers do is kept in bounded memory, never on disk
             at = time.time()
-            await self._store(lambda name: self._host.store.add_push_failure(name, at, denied=denied), user)
+            await self._note(lambda name: self._host.store.add_push_failure(name, at, denied=denied), user)
 
-    async def _store(self, call: Callable[[str], None], user: str) -> None:
-        await self._host.pools.store.run(STORE_WAIT, call, user)
+    async def _note(self, call: Callable[[str], None], user: str) -> None:
+        """Have the store note what became of a push; one that cannot must not turn an answer into an outage."""
+        try:
+            await self._host.pools.store.run(STORE_WAIT, call, user)
+        except Unavailable as outage:
+            log.warning("a push of %s is not noted: %s", user, outage)
 
     async def _call(self, call: Callable[..., T], *args: object) -> T:
         left = max(SHORTEST_CALL, min(self._current.call_timeout, self._login.deadline - time.monotonic()))
