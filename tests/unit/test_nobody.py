@@ -114,6 +114,7 @@ def test_nobody_is_let_in_even_when_the_driver_wrongly_says_yes(account: Account
             verdict = world.run(converse(replace(LOGIN, service=service), FACTS, RULES))
             assert (verdict.outcome, verdict.factor) == (Outcome.DENY, Factor.NONE)
             assert verdict.result in {Result.AUTH_ERR, Result.MAXTRIES}
+            assert verdict.evidence["seen_as"] not in {Reason.CODE_VERIFIED, Reason.PUSH_APPROVED}
 
 
 @pytest.mark.parametrize("choice", WithoutSecondFactor)
