@@ -1,4 +1,4 @@
-"""One engine, one image and one sandbox for all system tests; one bastion that each test configures anew."""
+"""One sandbox for all system tests, and one bastion that each test configures anew."""
 
 from __future__ import annotations
 
@@ -9,21 +9,11 @@ import pytest
 from tests.sandbox import running
 from tests.sandbox.running import Sandbox
 from tests.system import bastion as bastions
-from tests.system import engine as engines
-from tests.system import package
 from tests.system.bastion import Bastion
 from tests.system.engine import Engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-
-@pytest.fixture(scope="session")
-def engine() -> Iterator[Engine]:
-    """Offer an engine with the bastion's image built from this tree."""
-    with engines.engine() as started:
-        engines.build_image(started, package.build(), bastions.people())
-        yield started
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,10 @@ kept from run to run; runs at the same time have a store each.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import itertools
 import os
 import shutil
-import signal
 import subprocess
 import time
 from dataclasses import dataclass, replace
@@ -30,7 +28,6 @@ BARE = "pam-starling-bare"
 """All but the package: what an administrator installs it on."""
 IMAGE = "pam-starling-bastion"
 PATIENCE = 60.0
-PR_SET_PDEATHSIG = 1
 HERE = Path(__file__).parent
 BOOT = (
     "--cap-add", "SYS_ADMIN", "--tmpfs", "/run", "--tmpfs", "/run/lock",
@@ -93,15 +90,17 @@ def _store() -> Iterator[Path]:
 def _dockerd(run: Path, data: Path) -> Iterator[Engine]:
     started = Engine(run / "docker.sock", f"pam-starling-{os.getpid()}")
     namespace = f"pam-starling-{data.name}"
+    # Should we be killed, the kernel ends dockerd, and that its containers.
     with (run / "dockerd.log").open("wb") as log:
         daemon = subprocess.Popen(
             [
-                "/usr/sbin/dockerd", "--iptables=false", "--ip6tables=false", "--bridge=none",
+                "/usr/bin/setpriv", "--pdeathsig", "TERM", "/usr/sbin/dockerd",
+                "--iptables=false", "--ip6tables=false", "--bridge=none",
                 "-H", f"unix://{started.socket}", "--pidfile", str(run / "dockerd.pid"),
                 "--data-root", str(data), "--exec-root", str(run / "exec"),
                 "--containerd-namespace", namespace, "--containerd-plugins-namespace", f"{namespace}-plugins",
             ],
-            stdout=log, stderr=log, start_new_session=True, preexec_fn=_end_with_parent,
+            stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     try:
         _await(started, daemon, run)
@@ -122,11 +121,6 @@ def _network(on: Engine) -> Iterator[str]:
         yield on.docker("network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", on.network).strip()
     finally:
         on.docker("network", "rm", on.network, check=False)
-
-
-def _end_with_parent() -> None:
-    """Ask the kernel to end dockerd should we be killed; it then ends its containers."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def build_image(on: Engine, deb: Path, people: list[str]) -> None:

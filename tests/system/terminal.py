@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import re
 import select
 import signal
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PATIENCE = 40.0
-PROMPT = b"password: "
+PROMPT = b"assword: "
 """How every prompt of ours ends, and ssh's own for a Unix password too."""
 
 
@@ -36,7 +41,7 @@ class Terminal:
     @property
     def text(self) -> str:
         """All that was shown, as text."""
-        return self.shown.decode("utf-8", "replace").replace("\r\n", "\n")
+        return re.sub(r"\r*\n", "\n", self.shown.decode("utf-8", "replace"))
 
     def await_prompt(self, patience: float = PATIENCE) -> str:
         """Wait for the next unanswered prompt and return its line."""
@@ -71,12 +76,12 @@ class Terminal:
         self.kill()
         os.close(self.descriptor)
 
-    def _read_until(self, done, patience: float, what: str) -> None:  # noqa: ANN001  a condition without arguments
+    def _read_until(self, done: Callable[[], bool], patience: float, what: str) -> None:
         ends = time.monotonic() + patience
         while not done():
             left = ends - time.monotonic()
-            if left <= 0:
-                raise AssertionError(f"no {what} within {patience} s; shown so far:\n{self.text}")
+            if left <= 0 or self.status is not None:
+                raise AssertionError(f"no {what} within {patience} s; status {self.status}, shown so far:\n{self.text}")
             if select.select([self.descriptor], [], [], min(left, 1.0))[0]:
                 self._read()
 
