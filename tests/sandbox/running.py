@@ -75,6 +75,10 @@ class Sandbox:
         """Tell how many calls of each kind there were."""
         return self._call("GET", "stats")
 
+    def tokens(self) -> list[str]:
+        """Tell all access tokens that were given out: a test looks where they must not be."""
+        return self._call("GET", "tokens")
+
     def forget(self) -> None:
         """Forget log, pushes and faults that happen once."""
         self._call("POST", "forget")

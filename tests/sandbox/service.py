@@ -70,6 +70,7 @@ class Service:
     users: dict[str, User] = field(default_factory=dict)
     requests: dict[str, Request] = field(default_factory=dict)
     tokens: set[str] = field(default_factory=set)
+    given: list[str] = field(default_factory=list)
     log: list[dict[str, object]] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     done_once: set[tuple[str, str]] = field(default_factory=set)
@@ -107,6 +108,7 @@ class Service:
             return web.json_response({"error": "invalid_client"}, status=401)
         token = secrets.token_urlsafe(24)
         self.tokens.add(token)
+        self.given.append(token)
         return web.json_response({"access_token": token, "expires_in": TOKEN_LIFETIME})
 
     async def create(self, request: web.Request) -> web.Response:
