@@ -70,7 +70,7 @@ def candidates(work: Path, socket: Path) -> list[Candidate]:
     entry = TREE / "pam_starling" / "entry.py"
     # HOTP without a second use check would not authenticate twice; these two use time-based codes with a wide window.
     google = work / "google"
-    google.write_text("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\n\" WINDOW_SIZE 21\n\" TOTP_AUTH\n", encoding="ascii")
+    google.write_text('GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\n" WINDOW_SIZE 21\n" TOTP_AUTH\n', encoding="ascii")
     google.chmod(0o600)
     oath = work / "oath"
     oath.write_text(f"HOTP root - {OATH_KEY}\n", encoding="ascii")

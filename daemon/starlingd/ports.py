@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Accounts", "AuditLog", "Fault", "SecondFactor", "Store", "Unavailable"]
 
+
 class SecondFactor(Protocol):
     """A provider of the second factor. Calls block; ``timeout`` is the most they may take in all, in seconds."""
 
