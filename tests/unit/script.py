@@ -54,7 +54,7 @@ ALICE = Account("alice", 1000)
 ROOT = Account("root", 0)
 RIGHT, WRONG = "123456", "654321"
 STARTED = Started("request-1")
-FACTS = Facts(gateway="bastion.example.org", number="42", now=START)
+FACTS = Facts(gateway="bastion.example.org", number="42")
 LOGIN = Login(
     user="alice",
     service="sshd",

@@ -83,7 +83,6 @@ class Facts:
 
     gateway: str
     number: str
-    now: float
     answers_spent: int = 0
     closed: bool = False
 

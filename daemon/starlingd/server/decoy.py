@@ -14,43 +14,52 @@ from typing import TYPE_CHECKING
 from starlingd.ports import Fault, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 TYPICAL_SECONDS = 0.2
-"""What a call is taken to last before the first was seen."""
-OUR_OWN = frozenset({Fault.BUSY, Fault.RATE_LIMITED})
-"""Faults that say nothing about the next call of somebody else."""
+"""What a call is taken to last while none was seen lately."""
+MEMORY = 120.0
+"""Seconds after which a call says nothing any more about the next one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Weather:
-    """How the last real call went."""
+    """How the last real call went, and the monotonic time at which it ended."""
 
+    ended: float
     seconds: float = TYPICAL_SECONDS
     outage: Unavailable | None = None
 
 
 class Decoy:
-    """Remembers the last real call of each kind (``verify``, ``start_push``) and replays it."""
+    """Remembers the last real call of each kind (``verify``, ``start_push``, ``check_push``) and replays it."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._last: dict[str, Weather] = {}
 
     @contextmanager
     def observe(self, kind: str) -> Iterator[None]:
         """Watch a real call."""
-        began = time.monotonic()
+        began = self._clock()
         try:
             yield
         except Unavailable as outage:
-            ours = outage.fault in OUR_OWN
-            self._last[kind] = Weather(time.monotonic() - began, None if ours else outage)
+            # Our own full pool says nothing about the next call of somebody else.
+            self._note(kind, began, None if outage.fault is Fault.BUSY else outage)
             raise
-        self._last[kind] = Weather(time.monotonic() - began)
+        self._note(kind, began, None)
 
     async def replay(self, kind: str) -> None:
         """Take as long as the last real call of this kind did, and fail as it did."""
-        weather = self._last.get(kind, Weather())
+        weather = self._last.get(kind)
+        if weather is None or self._clock() - weather.ended > MEMORY:
+            weather = Weather(self._clock())
         await asyncio.sleep(weather.seconds)
         if weather.outage is not None:
-            raise Unavailable(weather.outage.port, weather.outage.fault, "as the last real call")
+            outage = weather.outage
+            raise Unavailable(outage.port, outage.fault, "as the last real call", outage.retry_after)
+
+    def _note(self, kind: str, began: float, outage: Unavailable | None) -> None:
+        now = self._clock()
+        self._last[kind] = Weather(now, now - began, outage)

@@ -87,7 +87,7 @@ class Listener:
 
     def _admit(self, sock: socket.socket) -> None:
         pid, uid = peer_of(sock)
-        if uid != 0:
+        if uid != 0 or pid <= 0:  # pid 0: a process of another pid namespace, whom no record can name
             log.warning("refused: process %d of uid %d spoke on the PAM socket", pid, uid)
             turn_away(sock, Reason.PROTOCOL_ERROR)
         elif len(self._sessions) >= MOST_SESSIONS:

@@ -124,11 +124,11 @@ class Session:
         connection = connection_of(login)
         attempts = self._host.attempts
         now = self._loop.time()
-        facts = self._facts(now, attempts.spent(connection, now), closed=attempts.closed(connection, now))
+        facts = self._facts(attempts.spent(connection, now), closed=attempts.closed(connection, now))
         performer = Performer(self._host, current, self._channel, login, connection)
         verdict = await self._drive(converse(login, facts, current.rules), performer)
         if verdict.result is Result.MAXTRIES:
-            attempts.close(connection, now)
+            attempts.close(connection, self._loop.time())
         await self._conclude(login, performer.canonical(login.user), verdict)
 
     async def _account(self, login: Login, current: Current) -> None:
@@ -137,7 +137,7 @@ class Session:
             self._done(Result.SUCCESS, record.reason)
             return
         performer = Performer(self._host, current, self._channel, login, connection_of(login))
-        verdict = await self._drive(confirm(login, self._facts(self._loop.time()), current.rules), performer)
+        verdict = await self._drive(confirm(login, self._facts(), current.rules), performer)
         await self._conclude(login, performer.canonical(login.user), verdict)
 
     async def _open_session(self, login: Login, _: Current) -> None:
@@ -160,8 +160,8 @@ class Session:
             self._host.audit.session("session_close", login, record.user, record, record.reason)
         self._done(Result.SUCCESS, record.reason if record else Reason.NO_RECORD)
 
-    def _facts(self, now: float, spent: int = 0, *, closed: bool = False) -> Facts:
-        return Facts(self._host.gateway, f"{_random.randrange(100):02}", now, spent, closed)
+    def _facts(self, spent: int = 0, *, closed: bool = False) -> Facts:
+        return Facts(self._host.gateway, f"{_random.randrange(100):02}", spent, closed)
 
     async def _find(self, login: Login) -> Record | None:
         """Find the login's record; without a login id, or with NSS down, there is none to be found."""
