@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tests.sandbox.behaviours import BEHAVIOURS
-from tests.system.engine import BOOT, IMAGE
+from tests.system.engine import IMAGE
+from tests.system.machine import PATIENCE, Machine, booted
 from tests.system.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 ENTRY = "pam_python.so /usr/lib/pam-starling/entry.py"
 RECIPES = "/usr/share/doc/pam-starling/recipes"
-PATIENCE = 30.0
 EXTRA_PEOPLE = ("expired", "forger")
 
 
@@ -38,28 +38,13 @@ def people() -> list[str]:
 
 
 @dataclass
-class Bastion:
-    """One running container. ``work`` holds the ssh client's key and known hosts."""
+class Bastion(Machine):
+    """One running bastion. ``work`` holds the ssh client's key and known hosts."""
 
-    engine: Engine
     sandbox: Sandbox
     work: Path
-    name: str
-    address: str = ""
     cursor: str = ""
     terminals: list[Terminal] = field(default_factory=list)
-
-    def run(self, *command: str, text: str | None = None, check: bool = True) -> str:
-        """Run a command as root in the bastion and return what it printed."""
-        return self.engine.docker("exec", "-i", self.name, *command, text=text, check=check)
-
-    def shell(self, script: str, *, check: bool = True) -> str:
-        """Run a shell script as root in the bastion."""
-        return self.run("sh", "-c", script, check=check)
-
-    def write(self, path: str, text: str, mode: str = "0644") -> None:
-        """Write a file in the bastion."""
-        self.run("sh", "-c", f"cat > {path} && chmod {mode} {path}", text=text)
 
     # --- configuration ------------------------------------------------------------------------------------------
 
@@ -74,7 +59,11 @@ class Bastion:
         recipe = self.shell(f"cat {RECIPES}/{mode}.sshd.conf")
         self.write("/etc/ssh/sshd_config.d/00-starling.conf", f"MaxStartups 200\n{sshd}\n{recipe}")
         # Tests restart sshd more often than systemd's start limit would let them.
-        self.shell("sshd -t && systemctl reset-failed && systemctl restart ssh.service starlingd.service")
+        # The state goes too: pushes that an earlier test left unanswered would count.
+        self.shell(
+            "sshd -t && systemctl reset-failed && systemctl stop starlingd.service && rm -f /var/lib/starlingd/* "
+            "&& systemctl restart ssh.service starlingd.socket && systemctl start starlingd.service"
+        )
         self.await_sshd()
         self.sandbox.forget()
         self.cursor = self._newest_cursor()
@@ -178,28 +167,16 @@ class Bastion:
 @contextlib.contextmanager
 def bastion(engine: Engine, sandbox: Sandbox, work: Path, name: str = "bastion") -> Iterator[Bastion]:
     """Boot a bastion, offer it when systemd is up, and take it away."""
-    container = f"{engine.network}-{name}"
-    engine.docker("run", "-d", "--name", container, "--hostname", name, "--network", engine.network, *BOOT, IMAGE)
-    booted = Bastion(engine, sandbox, work, container)
-    try:
-        template = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
-        booted.address = engine.docker("inspect", "-f", template, container).strip()
+    with booted(engine, IMAGE, name) as machine:
+        started = Bastion(engine, machine.name, sandbox, work)
         if not (work / "id").exists():
             subprocess.run(["/usr/bin/ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(work / "id")], check=True)
-        _await_boot(booted)
-        _hand_out_keys(booted)
-        yield booted
-    finally:
-        for terminal in booted.terminals:
-            terminal.close()
-        engine.docker("rm", "-f", "-v", container, check=False)
-
-
-def _await_boot(booted: Bastion) -> None:
-    ends = time.monotonic() + PATIENCE
-    while (state := booted.run("systemctl", "is-system-running", check=False).strip()) != "running":
-        assert time.monotonic() < ends, f"the bastion is {state}: {booted.shell('systemctl --failed', check=False)}"
-        time.sleep(0.2)
+        _hand_out_keys(started)
+        try:
+            yield started
+        finally:
+            for terminal in started.terminals:
+                terminal.close()
 
 
 def _hand_out_keys(booted: Bastion) -> None:
