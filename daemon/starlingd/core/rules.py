@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from ipaddress import IPv4Network, IPv6Network
 
 VENDOR_PROMPT = "Press Enter for push notification or type one-time password:"
 NUMBERED_PROMPT = "Press Enter for push notification (number {number}) or type one-time password:"
@@ -24,6 +25,88 @@ class WithoutSecondFactor(StrEnum):
     DENY = "deny"
     PUSH = "push"
     ALLOW = "allow"
+
+
+class Allow(StrEnum):
+    """Which way an exemption list reads (SEMANTICS §5): who is *not* asked, before ``excepted`` turns it around."""
+
+    NO_USER = "no_user"
+    ALL_USERS = "all_users"
+
+
+@dataclass(frozen=True, slots=True)
+class UserList:
+    """Exemption by PAM_USER; ``name`` is the section's, ``excepted`` holds names as written."""
+
+    name: str
+    allow: Allow
+    excepted: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkList:
+    """Exemption by the client's address."""
+
+    allow: Allow
+    excepted: tuple[IPv4Network | IPv6Network, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupList:
+    """Exemption by membership of directory groups: bare names or DNs as written."""
+
+    allow: Allow
+    excepted: tuple[str, ...]
+
+
+class Bind(StrEnum):
+    """What a grace entry may be bound to (SEMANTICS §4)."""
+
+    USER = "user"
+    CLIENT_IP = "client_ip"
+    SSH_KEY = "ssh_key"
+    SERVICE = "service"
+
+
+@dataclass(frozen=True, slots=True)
+class Grace:
+    """The grace period; times in seconds. ``reuse_limit`` 0 is off, negative is unlimited (SEMANTICS §3, §4)."""
+
+    soft_timeout: float = 15.0
+    hard_timeout: float = 90.0
+    reuse_limit: int = 0
+    bind: frozenset[Bind] = frozenset({Bind.USER, Bind.CLIENT_IP})
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question asked after success. ``pattern`` is a regular expression the whole answer must match, or empty.
+
+    ``audit`` and ``export`` say whether the answer goes to the audit event and to the session's environment.
+    """
+
+    number: int
+    key: str
+    prompt: str
+    disable_echo: bool = True
+    required: bool = False
+    pattern: str = ""
+    audit: bool = False
+    export: bool = False
+
+
+class FailMode(StrEnum):
+    """What happens when the service is unreachable in the strict sense (SEMANTICS §10)."""
+
+    SECURE = "secure"
+    SAFE = "safe"
+
+
+class ExemptResult(StrEnum):
+    """What PAM is told of an exempt user."""
+
+    IGNORE = "ignore"
+    SUCCESS = "success"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +129,18 @@ class Rules:
     account_push_timeout: int = 45
     explicit_mapping: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Lower-cased user name to external identity."""
+    append_domain: str = ""
+    break_glass: frozenset[str] = frozenset()
+    user_list: UserList | None = None
+    networks: NetworkList | None = None
+    groups: GroupList | None = None
+    exempt_result: ExemptResult = ExemptResult.IGNORE
+    grace: Grace = field(default_factory=Grace)
+    connection_limit: int = 0
+    """Parallel sessions of one user from one address; 0 is unlimited."""
+    questions: tuple[Question, ...] = ()
+    fail_mode: FailMode = FailMode.SECURE
+    fail_open_users: frozenset[str] | None = None
+    """Who ``safe`` lets in; None is everybody it may."""
+    max_failures: int = 5
+    failure_window: int = 300
