@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from pam_starling.protocol import decode, encode
-from starlingd.core.model import Account, Check, NotStarted, Process, Push, PushStatus, Started
+from starlingd.core.model import Check, NotStarted, Process, Push, PushStatus, Started
 from starlingd.core.pushes import PushLedger
 from starlingd.core.rules import Rules
 from starlingd.server.audit import Audit
@@ -21,14 +21,12 @@ from starlingd.server.host import Current, Host, Pools, boottime
 from starlingd.server.logins import Logins
 from starlingd.server.session import Session
 from starlingd.server.workers import Pool
+from tests.fakes import AuditList, MemoryStore, People
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-
-    from starlingd.core.records import Record
+    from collections.abc import AsyncIterator, Callable
 
 RIGHT_CODE = "123456"
-PEOPLE = {"alice": Account("alice", 1000), "ALICE": Account("alice", 1000), "root": Account("root", 0)}
 CHILD = Process(50, 500)
 PATIENCE = 5.0
 
@@ -66,74 +64,6 @@ class ScriptedFactor:
         self.calls.append(call)
         if self.outage:
             raise self.outage
-
-
-@dataclass
-class MemoryStore:
-    """A store in memory; ``outage`` makes every call fail."""
-
-    kept: dict[str, Record] = field(default_factory=dict)
-    failures: list[tuple[str, float, bool]] = field(default_factory=list)
-    outage: Exception | None = None
-
-    def save_record(self, record: Record) -> None:
-        """Keep a record."""
-        self._fail()
-        self.kept[record.login_id] = record
-
-    def forget_records(self, login_ids: Iterable[str]) -> None:
-        """Forget records."""
-        self._fail()
-        for login_id in login_ids:
-            self.kept.pop(login_id, None)
-
-    def records(self) -> list[Record]:
-        """Tell all records."""
-        self._fail()
-        return list(self.kept.values())
-
-    def add_push_failure(self, user: str, at: float, *, denied: bool) -> None:
-        """Keep a failure."""
-        self._fail()
-        self.failures.append((user, at, denied))
-
-    def clear_push_failures(self, user: str) -> None:
-        """Forget a user's failures."""
-        self._fail()
-        self.failures = [failure for failure in self.failures if failure[0] != user]
-
-    def push_failures(self, since: float) -> Mapping[str, list[tuple[float, bool]]]:
-        """Tell the failures."""
-        self._fail()
-        return {user: [(at, denied)] for user, at, denied in self.failures if at > since}
-
-    def _fail(self) -> None:
-        if self.outage:
-            raise self.outage
-
-
-@dataclass
-class People:
-    """An account database of a few; ``outage`` makes it fail."""
-
-    outage: Exception | None = None
-
-    def look_up(self, name: str) -> Account | None:
-        """Find one of the few."""
-        if self.outage:
-            raise self.outage
-        return PEOPLE.get(name)
-
-
-@dataclass
-class AuditList:
-    """An audit log that is a list."""
-
-    events: list[dict[str, str]] = field(default_factory=list)
-
-    def write(self, message: str, fields: Mapping[str, str], *, warning: bool = False) -> None:
-        """Keep the event."""
-        self.events.append({"MESSAGE": message, "WARNING": str(warning), **fields})
 
 
 class Module:

@@ -6,15 +6,18 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from starlingd.core.model import Check, NotStarted, PushStatus, Started
+from starlingd.core.model import Account, Check, NotStarted, PushStatus, Started
 from starlingd.ports import Fault, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from starlingd.core.model import Push
+    from starlingd.core.records import Record
 
     StatusOrOutage = PushStatus | Unavailable
+
+PEOPLE = {"alice": Account("alice", 1000), "ALICE": Account("alice", 1000), "root": Account("root", 0)}
 
 
 @dataclass(frozen=True)
@@ -89,3 +92,75 @@ class FakeSecondFactor:
             raise self.outage
         if self._outages.get(identity):
             raise self._outages[identity].pop(0)
+
+
+@dataclass
+class MemoryStore:
+    """A store in memory; ``outage`` makes every call fail."""
+
+    kept: dict[str, Record] = field(default_factory=dict)
+    failures: list[tuple[str, float, bool]] = field(default_factory=list)
+    outage: Exception | None = None
+
+    def save_record(self, record: Record) -> None:
+        """Keep a record."""
+        self._fail()
+        self.kept[record.login_id] = record
+
+    def forget_records(self, login_ids: Iterable[str]) -> None:
+        """Forget records."""
+        self._fail()
+        for login_id in login_ids:
+            self.kept.pop(login_id, None)
+
+    def records(self) -> list[Record]:
+        """Tell all records."""
+        self._fail()
+        return list(self.kept.values())
+
+    def add_push_failure(self, user: str, at: float, *, denied: bool) -> None:
+        """Keep a failure."""
+        self._fail()
+        self.failures.append((user, at, denied))
+
+    def clear_push_failures(self, user: str) -> None:
+        """Forget a user's failures."""
+        self._fail()
+        self.failures = [failure for failure in self.failures if failure[0] != user]
+
+    def push_failures(self, since: float) -> Mapping[str, list[tuple[float, bool]]]:
+        """Tell the failures."""
+        self._fail()
+        young: dict[str, list[tuple[float, bool]]] = {}
+        for user, at, denied in sorted(self.failures, key=lambda failure: failure[1]):
+            if at > since:
+                young.setdefault(user, []).append((at, denied))
+        return young
+
+    def _fail(self) -> None:
+        if self.outage:
+            raise self.outage
+
+
+@dataclass
+class People:
+    """An account database of a few; ``outage`` makes it fail."""
+
+    outage: Exception | None = None
+
+    def look_up(self, name: str) -> Account | None:
+        """Find one of the few."""
+        if self.outage:
+            raise self.outage
+        return PEOPLE.get(name)
+
+
+@dataclass
+class AuditList:
+    """An audit log that is a list."""
+
+    events: list[dict[str, str]] = field(default_factory=list)
+
+    def write(self, message: str, fields: Mapping[str, str], *, warning: bool = False) -> None:
+        """Keep the event."""
+        self.events.append({"MESSAGE": message, "WARNING": str(warning), **fields})
