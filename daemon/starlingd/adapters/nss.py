@@ -2,6 +2,15 @@
 
 Nothing here may take an error for an answer: a directory that is down must not turn a user into a stranger, nor a
 stranger into nobody's business.
+
+What glibc says (nss/getXXbyYY_r.c): 0 with an entry is a find; 0 without one means that the last service asked said
+NOTFOUND; everything else, ENOENT and ESRCH too, is the errno that a service left when it could not tell (getpwnam(3)
+lists those two as "not found" for other systems). A service that fails without setting errno makes glibc return the
+errno from before the call: hence ``_NO_ERRNO_LEFT``, without which it would look like "no such user".
+
+What glibc hides: with ``passwd: sss files`` an outage of sss is forgotten when files says NOTFOUND. The service that
+may be down must stand last in nsswitch.conf, as Debian's packages put it, or have ``[UNAVAIL=return]`` after it. A
+service whose module is not installed is skipped as if it were not there, unless nothing else was asked.
 """
 
 from __future__ import annotations
@@ -17,8 +26,8 @@ LONGEST_NAME = 256
 FIRST_BUFFER = 1024
 LARGEST_BUFFER = 1 << 20
 
-# getpwnam(3): a missing entry may be reported by these instead of by a null result.
-_NOT_FOUND = frozenset({0, errno.ENOENT, errno.ESRCH})
+_NO_ERRNO_LEFT = errno.ELIBACC
+"""What errno is before each call; getpwnam_r hands it back when a failing service sets none."""
 
 
 class _Passwd(ctypes.Structure):
@@ -51,22 +60,22 @@ class NssAccounts:
 
     def look_up(self, name: str) -> Account | None:
         """Find an account and its canonical name; raises Unavailable when NSS could not tell."""
-        encoded = name.encode("utf-8", "surrogateescape")
-        if not _may_be_a_name(name) or not 0 < len(encoded) <= LONGEST_NAME:
+        if not _may_be_a_name(name):
             return None
         size = FIRST_BUFFER
         while size <= LARGEST_BUFFER:
-            error, account = _ask(encoded, size)
+            error, account = _ask(name.encode(), size)
             if error != errno.ERANGE:
                 break
             size *= 4
-        if error not in _NOT_FOUND:
+        if error:
             raise Unavailable("nss", Fault.BROKEN, f"getpwnam_r: {errno.errorcode.get(error, error)}")
         return account
 
 
 def _ask(name: bytes, size: int) -> tuple[int, Account | None]:
     entry, buffer, result = _Passwd(), ctypes.create_string_buffer(size), ctypes.POINTER(_Passwd)()
+    ctypes.set_errno(_NO_ERRNO_LEFT)
     error: int = _getpwnam_r(name, entry, buffer, size, result)
     if error or not result:
         return error, None
@@ -74,4 +83,7 @@ def _ask(name: bytes, size: int) -> tuple[int, Account | None]:
 
 
 def _may_be_a_name(name: str) -> bool:
-    return "/" not in name and not any(unicodedata.category(character) in {"Cc", "Cs"} for character in name)
+    """Sort out what no account is called, before it reaches a service that may be less careful."""
+    if "/" in name or any(unicodedata.category(character) in {"Cc", "Cs"} for character in name):
+        return False
+    return 0 < len(name.encode()) <= LONGEST_NAME
