@@ -1,7 +1,7 @@
-"""The module's end of the socket: one connection, one deadline, and an eye on the client that is logging in.
+"""The connection to the daemon, and the watch on the client's connection.
 
-Standard library by hand: ``_socket`` and ``select`` alone, because ``socket`` and ``json`` would cost every login
-several milliseconds. It must never wait without a deadline, and never write where SIGPIPE could kill sshd or login.
+Every wait has three ends: the daemon speaks, the deadline passes, or the client hangs up, which reaches neither the PAM
+conversation nor the daemon by itself. Written over ``_socket``, because importing ``socket`` costs each login 5 ms.
 """
 
 import _socket
@@ -11,74 +11,87 @@ import time
 
 from pam_starling import protocol
 
-RETRY_PAUSE = 50
-"""Milliseconds between two tries to connect while the daemon's backlog is full."""
-_GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
+RETRY_PAUSE = 0.05
+"""Seconds between two tries to connect while the daemon's backlog is full."""
 
 
 class Refusal(Exception):  # noqa: N818  it is what it is called
-    """Why this login cannot go on; the text is for the log, ``sentence`` for whoever is watching."""
+    """Why this call is refused: ``why`` is for the log, ``sentence``, if any, for the person who is watching."""
 
     sentence = "The second factor is not available; try again later or ask your administrator"
 
+    def __init__(self, why: str) -> None:
+        self.why = printable(why)
+
 
 class DaemonUnavailable(Refusal):
-    """The daemon is absent, hung, gone, or speaks another language."""
+    """The daemon is absent, hung, or says what it must not."""
+
+
+class DaemonLost(DaemonUnavailable):
+    """The daemon went away. If nobody was asked anything yet, it may be tried once more."""
 
 
 class ClientGone(Refusal):
-    """The client hung up: nobody is there to be let in."""
+    """The client hung up: nobody is there to be let in, nor to be told."""
+
+    sentence = ""
 
 
 class Client:
-    """One connection to the daemon. ``watched`` is the descriptor of the client's connection, or None."""
+    """A connection to the daemon, made and greeted within ``connect_timeout`` seconds.
+
+    ``deadline`` is when all of it must be over, in monotonic seconds; ``watched`` is the descriptor of the client's
+    connection, or None. Every method raises DaemonUnavailable, and ClientGone as soon as the client has hung up.
+    """
 
     def __init__(self, path: str, connect_timeout: float, deadline: float, watched: "int | None") -> None:
+        self.has_asked = False
         self._deadline = min(deadline, time.monotonic() + connect_timeout)
         self._watched = watched
         self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         try:
             self._connect(path)
-            self._greet()
+            op, fields = self.receive()
+            if op != "hello" or fields.get("v") != str(protocol.VERSION):
+                raise DaemonUnavailable("the daemon speaks another version of the protocol")  # noqa: TRY301
         except BaseException:
-            self._socket.close()
+            self.close()
             raise
         self._deadline = deadline
 
-    def _greet(self) -> None:
-        op, fields = self.receive()
-        if op == "error":
-            raise DaemonUnavailable("the daemon turned us away: " + printable(fields.get("reason", "")))
-        if op != "hello" or fields.get("v") != str(protocol.VERSION):
-            raise DaemonUnavailable("the daemon speaks another version of the protocol")
-
     def send(self, op: str, fields: "dict[str, str]") -> None:
-        """Send one packet. Raises DaemonUnavailable."""
+        """Send one packet. That the daemon is gone is left to ``receive``, which first reads its last words."""
         try:
             self._socket.send(protocol.encode(op, fields), _socket.MSG_NOSIGNAL)
+        except (BrokenPipeError, ConnectionResetError):
+            return
         except (OSError, protocol.ProtocolError) as error:
             raise DaemonUnavailable("cannot send to the daemon: " + describe(error)) from None
 
     def receive(self) -> "tuple[str, dict[str, str]]":
-        """Wait for the next packet. Raises DaemonUnavailable, or ClientGone as soon as the client has hung up."""
-        self._wait()
+        """Wait for the next packet, which is none of op ``error``: that raises."""
+        if not self._wait(self._deadline):
+            raise DaemonUnavailable("the daemon did not answer in time")
         try:
             packet, _, flags, _ = self._socket.recvmsg(protocol.MAX_PACKET)
-            if not packet:
-                raise DaemonUnavailable("the daemon closed the connection")
-            if flags & _socket.MSG_TRUNC:
-                raise DaemonUnavailable("the daemon sent a packet that is too long")
-            return protocol.decode(packet)
-        except (OSError, protocol.ProtocolError) as error:
+        except OSError as error:
+            raise DaemonLost("the daemon is gone: " + describe(error)) from None
+        if not packet:
+            raise DaemonLost("the daemon closed the connection")
+        if flags & _socket.MSG_TRUNC:
+            raise DaemonUnavailable("the daemon sent a packet that is too long")
+        try:
+            op, fields = protocol.decode(packet)
+        except protocol.ProtocolError as error:
             raise DaemonUnavailable("cannot understand the daemon: " + describe(error)) from None
+        if op == "error":
+            raise DaemonUnavailable("the daemon turned us away: " + fields.get("reason", "no reason given"))
+        return op, fields
 
     def check_client(self) -> None:
-        """Raise ClientGone if the client has hung up by now."""
-        if self._watched is not None:
-            poll = select.poll()
-            poll.register(self._watched, _GONE)
-            if poll.poll(0):
-                raise ClientGone("the client hung up")
+        """See whether the client is still there."""
+        self._wait(0, 0)
 
     def close(self) -> None:
         """End the connection."""
@@ -88,74 +101,71 @@ class Client:
         self._socket.setblocking(False)
         while True:
             try:
-                self._socket.connect(path)
+                return self._socket.connect(path)
             except BlockingIOError:
                 if time.monotonic() >= self._deadline:
                     raise DaemonUnavailable("the daemon accepts no connection") from None
-                select.poll().poll(RETRY_PAUSE)
             except OSError as error:
                 raise DaemonUnavailable("cannot reach the daemon: " + describe(error)) from None
-            else:
-                return
+            self._wait(time.monotonic() + RETRY_PAUSE, 0)
 
-    def _wait(self) -> None:
+    def _wait(self, until: float, events: int = select.POLLIN) -> bool:
+        """Wait for the daemon's next packet, if ``events`` says so, and for the client's hang-up in any case."""
         poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
+        if events:
+            poll.register(self._socket, events)
         if self._watched is not None:
-            poll.register(self._watched, _GONE)
-        left = self._deadline - time.monotonic()
-        ready = [descriptor for descriptor, _ in poll.poll(max(0, int(left * 1000)))]
+            poll.register(self._watched, select.POLLRDHUP)
+        ready = dict(poll.poll(max(0, until - time.monotonic()) * 1000))
         if self._watched in ready:
             raise ClientGone("the client hung up")
-        if not ready:
-            raise DaemonUnavailable("the daemon did not answer in time")
+        return bool(ready)
 
 
 def find_connection(announced: str, rhost: str) -> "tuple[int | None, str]":
-    """Find the client's connection among our own descriptors: (descriptor or None, as SSH_CONNECTION writes it).
+    """Find the client's connection among our descriptors: (descriptor or None, its ends as SSH_CONNECTION has them).
 
-    ``announced`` is SSH_CONNECTION, empty where sshd has not told us (key-only logins); then the one connected TCP
-    socket of the process is it, or of several the one from PAM_RHOST.
+    ``announced`` is SSH_CONNECTION. Where sshd has not told it, the client's is the one connected TCP socket of the
+    process, or of several the one from ``rhost``. A connection that was announced and is no more raises ClientGone:
+    after a reset the kernel has forgotten its peer.
     """
-    found = []
-    for name in posix.listdir("/proc/self/fd"):
-        ends = _ends_of(int(name))
-        if ends is not None:
-            found.append((int(name), ends))
+    found = {ends: int(name) for name in posix.listdir("/proc/self/fd") if (ends := _ends_of(int(name)))}
     if announced:
-        found = [(descriptor, ends) for descriptor, ends in found if ends.split()[:2] == announced.split()[:2]]
-    elif len(found) > 1:
-        found = [(descriptor, ends) for descriptor, ends in found if ends.split()[0] == rhost]
-    descriptor, ends = found[0] if found else (None, "")
-    return descriptor, announced or ends
+        ends = " ".join(map(_folded, announced.split()))
+        if ends not in found:
+            raise ClientGone("the client's connection is gone")
+        return found[ends], announced
+    if len(found) > 1:
+        found = {ends: descriptor for ends, descriptor in found.items() if ends.split()[0] == _folded(rhost)}
+    return (None, "") if len(found) != 1 else found.popitem()[::-1]
 
 
-def _ends_of(descriptor: int) -> "str | None":
+def _ends_of(descriptor: int) -> str:
+    """Tell both ends of a connected TCP socket, and nothing for any other descriptor."""
     try:
         sock = _socket.socket(fileno=descriptor)
     except OSError:
-        return None
+        return ""
     try:
         if sock.type != _socket.SOCK_STREAM or sock.family not in (_socket.AF_INET, _socket.AF_INET6):
-            return None
+            return ""
         peer, ours = sock.getpeername(), sock.getsockname()
-        return f"{_numeric(peer[0])} {peer[1]} {_numeric(ours[0])} {ours[1]}"
+        return f"{_folded(peer[0])} {peer[1]} {_folded(ours[0])} {ours[1]}"
     except OSError:
-        return None
+        return ""
     finally:
-        sock.detach()  # the descriptor is sshd's, and stays open
+        sock.detach()  # the descriptor is not ours, and stays open
 
 
-def _numeric(address: str) -> str:
+def _folded(address: str) -> str:
+    """Write an address in its one form: without zone, and an IPv4-mapped one as IPv4."""
     address = address.partition("%")[0]
     return address[7:] if address.startswith("::ffff:") and "." in address else address
 
 
 def describe(error: BaseException) -> str:
-    """Tell an error for the log: its kind and text, without what a peer could have put there."""
-    if isinstance(error, OSError):
-        return error.strerror or type(error).__name__
-    return printable(str(error)) or type(error).__name__
+    """Tell an error for the log, without what a user may have typed."""
+    return error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)
 
 
 def printable(text: str) -> str:

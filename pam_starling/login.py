@@ -1,46 +1,37 @@
 """The terminal: says who is logging in, shows what the daemon tells it to show, returns what the daemon decided.
 
-It decides nothing. Each hook has a fixed set of results it may return; whatever else happens is its refusal, one line
-in the log, and one sentence where a person is watching.
+It decides nothing. Each hook has a fixed set of results it may return; whatever else happens raises, which ``entry``
+turns into the hook's refusal and one line in the log. It must never keep ``pamh``, which ends with the login.
 """
 
 import posix
 import time
 
 from pam_starling import protocol
-from pam_starling.client import Client, ClientGone, DaemonUnavailable, Refusal, describe, find_connection
-from pam_starling.options import OptionError, Options
+from pam_starling.client import Client, DaemonLost, DaemonUnavailable, Refusal, describe, find_connection
+from pam_starling.options import Options
 
-# Linux-PAM's return values, <security/_pam_types.h>. Never a bool: False is PAM_SUCCESS (FIELD-FACTS 2).
-PAM_SUCCESS = 0
-PAM_PERM_DENIED = 6
-PAM_AUTH_ERR = 7
-PAM_MAXTRIES = 11
-PAM_SESSION_ERR = 14
-PAM_IGNORE = 25
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pam_starling.handle import Handle
 
 RESULTS = {
-    "authenticate": {
-        "success": PAM_SUCCESS,
-        "ignore": PAM_IGNORE,
-        "auth_err": PAM_AUTH_ERR,
-        "maxtries": PAM_MAXTRIES,
-    },
-    "account": {"success": PAM_SUCCESS, "ignore": PAM_IGNORE, "acct_denied": PAM_PERM_DENIED},
-    "open_session": {"success": PAM_SUCCESS, "session_err": PAM_SESSION_ERR},
-    "close_session": {"success": PAM_SUCCESS},
+    "authenticate": {"success": 0, "auth_err": 7, "maxtries": 11, "ignore": 25},
+    "account": {"success": 0, "acct_denied": 6, "ignore": 25},
+    "open_session": {"success": 0, "session_err": 14},
+    "close_session": {"success": 0},
 }
-REFUSALS = {
-    "authenticate": PAM_AUTH_ERR,
-    "account": PAM_PERM_DENIED,
-    "open_session": PAM_SESSION_ERR,
-    "close_session": PAM_SUCCESS,
-}
-"""What each hook returns when nothing better is known. Closing a session grants nothing."""
+"""What the daemon may answer each hook, and what that is in Linux-PAM, <security/_pam_types.h>.
 
+A denied account is PAM_PERM_DENIED: sshd treats all refusals of the account alike, and login shows the user this
+one's "Permission denied", where PAM_ACCT_EXPIRED would tell him that his account has expired.
+"""
+STYLES = {("ask", "echo_off"): 1, ("ask", "echo_on"): 2, ("say", "error"): 3, ("say", "info"): 4}
+"""What the daemon may have us show, and what that is in a PAM conversation."""
 GRACE = 3
-"""Seconds after the deadline in which the daemon may still answer."""
-LOGIN_VARIABLE = "PAM_STARLING_LOGIN"
+"""Seconds after the deadline in which the daemon, which keeps it, may still answer."""
 _VARIABLE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
 
 
@@ -50,132 +41,102 @@ class NoAnswer(Refusal):
     sentence = "Authentication failed"
 
 
-def run(hook: str, pamh, arguments: "list[str]") -> int:  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Run one hook to its PAM result. Anything unexpected is the hook's refusal, told to the log and the user."""
+def run(hook: str, pamh: "Handle", arguments: "list[str]") -> int:
+    """Run one hook to its PAM result; raises Refusal, after telling whoever is watching, when there is none."""
     try:
-        result = RESULTS[hook].get(_ask_daemon(hook, pamh, arguments))
-        if result is None:
-            raise DaemonUnavailable("the daemon gave a result that this hook cannot have")
-    except (Refusal, OptionError) as refusal:
-        _log(f"{hook}: refused: {refusal}")
-        if hook != "close_session" and not isinstance(refusal, ClientGone):
-            _show(pamh, pamh.PAM_ERROR_MSG, getattr(refusal, "sentence", Refusal.sentence))
-        return REFUSALS[hook]
-    return result
+        return _ask_daemon(hook, pamh, arguments)
+    except Refusal as refusal:
+        if refusal.sentence and hook != "close_session":
+            _show(pamh, STYLES["say", "error"], refusal.sentence)
+        raise
 
 
-def give_up(hook: str, error: BaseException) -> int:
-    """Tell the log about a bug and return the hook's refusal; the last guard in ``entry`` calls this."""
-    _log(f"{hook}: refused because of a bug: {type(error).__name__}")
-    return REFUSALS[hook]
-
-
-def _ask_daemon(hook: str, pamh, arguments: "list[str]") -> str:  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Connect, say who is logging in, and follow the daemon to its verdict: the name of a result."""
-    service = pamh.service or ""
-    options = Options(service, arguments)
-    if service not in options.services:
-        raise Refusal(f"the PAM service {service!a} is not among services=")
-    deadline = time.monotonic() + options.deadline + GRACE
-    fields, watched = _describe_login(pamh, hook, service, options)
-    terminal = _Terminal(pamh)
-    for last_try in (False, True):
-        client = Client(options.socket, options.connect_timeout, deadline, watched)
+def _ask_daemon(hook: str, pamh: "Handle", arguments: "list[str]") -> int:
+    options = Options(_text(pamh, lambda: pamh.service), arguments)
+    deadline = time.monotonic() + options.deadline
+    fields, watched = _describe_login(hook, pamh, options)
+    while True:
+        client = Client(options.socket, options.connect_timeout, deadline + GRACE, watched)
         try:
-            fields["deadline"] = f"{deadline - GRACE - time.monotonic():.3f}"
-            client.send(hook, fields)
-            return terminal.follow(client)
-        except DaemonUnavailable:
-            if last_try or terminal.has_asked:
+            client.send(hook, {**fields, "deadline": f"{deadline - time.monotonic():.3f}"})
+            return _follow(hook, pamh, client)
+        except DaemonLost:
+            if client.has_asked or "again" in fields:
                 raise
+            fields["again"] = "yes"
         finally:
             client.close()
-    raise DaemonUnavailable("unreachable")
 
 
-def _describe_login(pamh, hook: str, service: str, options: Options):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Collect what the daemon is told: (fields, descriptor of the client's connection or None)."""
-    try:
-        user = pamh.get_user(None)
-        rhost, tty = pamh.rhost or "", pamh.tty or ""
-        announced = _variable(pamh, "SSH_CONNECTION")
-    except (pamh.exception, UnicodeError) as error:
-        raise NoAnswer("cannot tell who is logging in: " + describe(error)) from None
-    parent = posix.getppid()
+def _describe_login(hook: str, pamh: "Handle", options: Options) -> "tuple[dict[str, str], int | None]":
+    """Collect what the daemon is told, and the descriptor of the client's connection or None."""
+    parent = str(posix.getppid())
     fields = {
         "v": str(protocol.VERSION),
-        "user": user or "",
-        "service": service,
-        "rhost": rhost,
-        "tty": tty,
-        "ppid": str(parent),
+        "user": _text(pamh, lambda: pamh.get_user(None)),
+        "service": options.service,
+        "rhost": _text(pamh, lambda: pamh.rhost),
+        "tty": _text(pamh, lambda: pamh.tty),
+        "ppid": parent,
         "start": _start_time("self"),
-        "pstart": _start_time(str(parent)),
-        "login": _variable(pamh, LOGIN_VARIABLE),
+        "pstart": _start_time(parent),
+        "login": _text(pamh, lambda: pamh.env["PAM_STARLING_LOGIN"]),
     }
-    if hook not in ("authenticate", "account"):
-        return fields, None
-    watched, connection = find_connection(announced, rhost) if service != "login" else (None, "")
-    fields["conn"] = connection
-    fields["authinfo"] = _variable(pamh, "SSH_AUTH_INFO_0")
-    fields["first_factor"] = options.first_factor
+    watched = None
+    if hook in ("authenticate", "account"):
+        fields["first_factor"] = options.first_factor
+        fields["authinfo"] = _text(pamh, lambda: pamh.env["SSH_AUTH_INFO_0"])
+        announced = _text(pamh, lambda: pamh.env["SSH_CONNECTION"])
+        if options.service != "login":
+            watched, fields["conn"] = find_connection(announced, fields["rhost"])
     return fields, watched
 
 
-class _Terminal:
-    """Renders the daemon's packets on the PAM conversation of one call."""
-
-    def __init__(self, pamh) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
-        self._pamh = pamh
-        self.has_asked = False
-
-    def follow(self, client: Client) -> str:
-        """Show and ask what the daemon says until it is done; return the name of its result."""
-        while True:
-            op, fields = client.receive()
-            if op == "say":
-                error = fields.get("style") == "error"
-                _show(self._pamh, self._pamh.PAM_ERROR_MSG if error else self._pamh.PAM_TEXT_INFO, fields["text"])
-            elif op == "ask":
-                self.has_asked = True
-                client.send("answer", {"text": self._ask(fields.get("style", ""), fields.get("text", ""))})
-            elif op == "done":
-                client.check_client()
-                self._export(fields)
-                return fields.get("result", "")
-            else:
-                raise DaemonUnavailable("the daemon sent something unknown")
-
-    def _ask(self, style: str, text: str) -> str:
-        pamh = self._pamh
-        echo = pamh.PAM_PROMPT_ECHO_ON if style == "echo_on" else pamh.PAM_PROMPT_ECHO_OFF
-        try:
-            answer = pamh.conversation(pamh.Message(echo, text)).resp
-        except UnicodeError:
-            raise NoAnswer("the answer is not UTF-8") from None
-        except pamh.exception as error:
-            raise NoAnswer("the application refused the conversation: " + describe(error)) from None
-        if type(answer) is not str:
-            raise NoAnswer("the application gave no answer")
-        try:
-            too_long = len(answer.encode()) > protocol.MAX_ANSWER
-        except UnicodeError:
-            raise NoAnswer("the answer is not UTF-8") from None
-        if too_long:
-            raise NoAnswer("too_long: the answer is longer than an answer may be")
-        return answer
-
-    def _export(self, fields: "dict[str, str]") -> None:
-        for key, value in fields.items():
-            if not key.startswith("env."):
-                continue
-            name = key[4:]
-            if not name.startswith("PAM_STARLING_") or not _VARIABLE.issuperset(name):
-                raise DaemonUnavailable("the daemon wants to set a variable that is not ours")
-            self._pamh.env[name] = value
+def _follow(hook: str, pamh: "Handle", client: Client) -> int:
+    """Show and ask what the daemon says until it is done; return its result."""
+    while True:
+        op, fields = client.receive()
+        if op == "done":
+            return _conclude(hook, pamh, client, fields)
+        style, text = STYLES.get((op, fields.get("style", ""))), fields.get("text")
+        if style is None or text is None:
+            raise DaemonUnavailable("the daemon sent something unknown")
+        if op == "say":
+            _show(pamh, style, text)
+        else:
+            client.has_asked = True
+            client.send("answer", {"text": _ask(pamh, style, text)})
 
 
-def _show(pamh, style: int, text: str) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _conclude(hook: str, pamh: "Handle", client: Client, fields: "dict[str, str]") -> int:
+    """Return the daemon's result, if it is one of this hook's and the client is still there to have it."""
+    result = RESULTS[hook].get(fields.get("result", ""))
+    variables = {key[len("env.") :]: value for key, value in fields.items() if key.startswith("env.")}
+    if result is None:
+        raise DaemonUnavailable("the daemon gave a result that this hook cannot have")
+    if not all(name.startswith("PAM_STARLING_") and _VARIABLE.issuperset(name) for name in variables):
+        raise DaemonUnavailable("the daemon wants to set a variable that is not ours")
+    client.check_client()
+    for name, value in variables.items():
+        pamh.env[name] = value
+    return result
+
+
+def _ask(pamh: "Handle", style: int, text: str) -> str:
+    """Ask the person, who may be a program: nothing about the answer is certain, not even that there is one."""
+    try:
+        answer = pamh.conversation(pamh.Message(style, text)).resp
+        too_long = answer is not None and len(answer.encode()) > protocol.MAX_ANSWER
+    except UnicodeError:
+        raise NoAnswer("the answer is not UTF-8") from None
+    except pamh.exception as error:
+        raise NoAnswer("the application refused the conversation: " + describe(error)) from None
+    if answer is None or too_long:
+        raise NoAnswer("too_long: an answer of more than 128 bytes" if too_long else "the application gave no answer")
+    return answer
+
+
+def _show(pamh: "Handle", style: int, text: str) -> None:
     """Show a text; an application that does not want to see it changes nothing."""
     try:
         pamh.conversation(pamh.Message(style, text))
@@ -183,29 +144,22 @@ def _show(pamh, style: int, text: str) -> None:  # type: ignore[no-untyped-def] 
         return
 
 
-def _variable(pamh, name: str) -> str:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _text(pamh: "Handle", read: "Callable[[], str | None]") -> str:
+    """Read what the application says about the login, which may be nothing."""
     try:
-        return pamh.env[name] or ""
+        return read() or ""
     except KeyError:
         return ""
+    except UnicodeError:
+        raise NoAnswer("what the application says about the login is not UTF-8") from None
+    except pamh.exception as error:
+        raise NoAnswer("the application does not say who is logging in: " + describe(error)) from None
 
 
 def _start_time(pid: str) -> str:
     """Tell a process's start time, field 22 of its stat; the name before it may hold blanks and brackets."""
+    descriptor = posix.open(f"/proc/{pid}/stat", posix.O_RDONLY | posix.O_CLOEXEC)
     try:
-        descriptor = posix.open(f"/proc/{pid}/stat", posix.O_RDONLY | posix.O_CLOEXEC)
-        try:
-            stat = posix.read(descriptor, 4096)
-        finally:
-            posix.close(descriptor)
-        return stat.rpartition(b")")[2].split()[19].decode("ascii")
-    except (OSError, IndexError) as error:
-        raise Refusal("cannot read a process's start time: " + describe(error)) from None
-
-
-def _log(text: str) -> None:
-    import syslog  # noqa: PLC0415  only refusals pay for it
-
-    syslog.openlog("pam_starling", syslog.LOG_PID, syslog.LOG_AUTHPRIV)
-    syslog.syslog(syslog.LOG_WARNING, text)
-    syslog.closelog()
+        return posix.read(descriptor, 4096).rpartition(b")")[2].split()[19].decode("ascii")
+    finally:
+        posix.close(descriptor)

@@ -1,41 +1,36 @@
 """The arguments on the pam.d line. One that is not understood refuses: a misspelt option must not be a weaker one."""
 
+from pam_starling.client import Refusal
 
 LONGEST = 600
 """Seconds that an option may say at most."""
 
 
-class OptionError(Exception):
-    """An argument nobody knows, or a value that makes no sense; the text names it."""
-
-
 class Options:
-    """What the pam.d line says; times in seconds.
+    """What the pam.d line says; times in seconds. Raises Refusal for what it cannot mean, or not for this service.
 
     ``services`` are the PAM services that may use the module, ``first_factor`` is ``before`` only in password mode,
     ``connect_timeout`` bounds the wait for a daemon that is starting, ``deadline`` the whole call.
     """
 
-    __slots__ = ("connect_timeout", "deadline", "first_factor", "services", "socket")
-
     def __init__(self, service: str, arguments: "list[str]") -> None:
-        given = {}
-        for argument in arguments:
-            name, equals, value = argument.partition("=")
-            if not equals or not value or name in given or name not in self.__slots__:
-                raise OptionError(f"argument not understood: {argument}")
-            given[name] = value
-        self.services = frozenset(given.get("services", "sshd,login").split(","))
-        self.first_factor = given.get("first_factor", "")
-        if self.first_factor not in ("", "before"):
-            raise OptionError("first_factor can only be 'before'")
-        self.connect_timeout = _seconds("connect_timeout", given.get("connect_timeout", "20"))
         # login kills itself after LOGIN_TIMEOUT, 60 seconds by default.
-        self.deadline = _seconds("deadline", given.get("deadline", "50" if service == "login" else "100"))
-        self.socket = given.get("socket", "/run/starlingd/pam.sock")
+        given = {"services": "sshd,login", "first_factor": "", "socket": "/run/starlingd/pam.sock"}
+        given |= {"connect_timeout": "20", "deadline": "50" if service == "login" else "100"}
+        names = [argument.partition("=")[0] for argument in arguments]
+        for name, argument in zip(names, arguments, strict=True):
+            if name not in given or names.count(name) > 1 or argument == name or argument.endswith("="):
+                raise Refusal(f"argument of the pam.d line not understood: {argument}")
+            given[name] = argument.partition("=")[2]
+        self.service, self.first_factor, self.socket = service, given["first_factor"], given["socket"]
+        self.connect_timeout, self.deadline = _seconds(given["connect_timeout"]), _seconds(given["deadline"])
+        if self.first_factor not in ("", "before") or not self.socket.startswith("/"):
+            raise Refusal("first_factor= or socket= of the pam.d line makes no sense")
+        if not service or service not in given["services"].split(","):
+            raise Refusal(f"the PAM service {service} is not among services=")
 
 
-def _seconds(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= LONGEST):
-        raise OptionError(f"{name} must be 1 to {LONGEST} seconds")
+def _seconds(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(LONGEST)) and 1 <= int(text) <= LONGEST):
+        raise Refusal(f"times on the pam.d line must be 1 to {LONGEST} seconds")
     return int(text)

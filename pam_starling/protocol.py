@@ -14,7 +14,6 @@ MAX_PACKET = 16 * 1024
 MAX_FIELDS = 64
 MAX_ANSWER = 128
 """Longest answer a user may type, in bytes of UTF-8."""
-
 KEY_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.")
 
 
@@ -23,22 +22,19 @@ class ProtocolError(Exception):
 
 
 def encode(op: str, fields: "dict[str, str] | None" = None) -> bytes:
-    """Make the packet of operation ``op``. Raises ProtocolError when it breaks a limit."""
-    pairs = {"op": op, **(fields or {})}
-    if len(pairs) > MAX_FIELDS:
-        raise ProtocolError("too many fields")
-    packet = "\0".join(_field(key, value) for key, value in pairs.items())
+    """Make the packet of operation ``op``. Raises ProtocolError when it breaks a rule."""
+    pairs = [("op", op), *(fields or {}).items()]
     try:
-        encoded = packet.encode("utf-8")
+        packet = "\0".join(f"{key}={value}" for key, value in pairs).encode("utf-8")
     except UnicodeEncodeError:
         raise ProtocolError("a value is not UTF-8") from None
-    if len(encoded) > MAX_PACKET:
-        raise ProtocolError("packet too long")
-    return encoded
+    if decode(packet) != (op, fields or {}):
+        raise ProtocolError("a value holds NUL, or a name is none")
+    return packet
 
 
 def decode(packet: bytes) -> "tuple[str, dict[str, str]]":
-    """Take a packet apart into its operation and its other fields. Raises ProtocolError."""
+    """Take a packet apart into its operation and its other fields. Raises ProtocolError when it breaks a rule."""
     if not packet or len(packet) > MAX_PACKET:
         raise ProtocolError("packet empty or too long")
     try:
@@ -50,22 +46,10 @@ def decode(packet: bytes) -> "tuple[str, dict[str, str]]":
     fields: dict[str, str] = {}
     for part in parts:
         key, equals, value = part.partition("=")
-        if not equals or not _is_key(key) or key in fields:
+        if not equals or not key or not KEY_CHARACTERS.issuperset(key) or key in fields:
             raise ProtocolError("malformed or repeated field")
         fields[key] = value
     op = fields.pop("op", "")
     if not op:
         raise ProtocolError("packet without an operation")
     return op, fields
-
-
-def _field(key: str, value: str) -> str:
-    if not _is_key(key):
-        raise ProtocolError("malformed field name")
-    if "\0" in value:
-        raise ProtocolError("a value holds NUL")
-    return f"{key}={value}"
-
-
-def _is_key(key: str) -> bool:
-    return bool(key) and KEY_CHARACTERS.issuperset(key)

@@ -48,7 +48,7 @@ class Engine:
         """Run the client; return what it printed. Raises with the client's own words when it fails."""
         done = subprocess.run(
             ["/usr/bin/docker", "-H", f"unix://{self.socket}", *arguments],
-            input=text, capture_output=True, text=True, check=False,
+            input=text or "", capture_output=True, text=True, check=False,
         )  # fmt: skip
         if check and done.returncode:
             raise RuntimeError(f"docker {' '.join(arguments[:4])}: {done.stderr.strip() or done.stdout.strip()}")
