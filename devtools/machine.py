@@ -11,7 +11,7 @@ VENV = TREE / ".venv"
 PYTHON = VENV / "bin" / "python"
 PACKAGES = (
     # what the product imports
-    "libpam-python python3-click python3-requests python3-systemd sqlite-utils python3-rich python3-cryptography "
+    "libpam-python python3-click python3-regex python3-requests python3-systemd sqlite-utils python3-rich python3-cryptography "
     # what runs the tests
     "python3-venv python3-pip python3-selenium pamtester chromium chromium-driver openssh-client openssh-server "
     "libpam-google-authenticator libpam-oath oathtool rsync git iproute2 procps util-linux ca-certificates "

@@ -9,9 +9,10 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING
 
+from starlingd.config import directory, lists, questions
 from starlingd.config.secrets import CREDENTIALS
-from starlingd.config.sections import ACCOUNT, AUTH, EXPLICIT_MAPPING, HTTPS_PROXY, STARLING, Provider
-from starlingd.core.rules import WithoutSecondFactor
+from starlingd.config.sections import ACCOUNT, AUTH, EXPLICIT_MAPPING, GRACE, HTTPS_PROXY, STARLING, TRANSFORM, Provider
+from starlingd.core.rules import Bind, FailMode, NotEnrolled, WithoutSecondFactor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,13 +32,19 @@ def check(values: Values, notes: Notes, read_file: Callable[[Path], bytes]) -> N
     """Apply every rule."""
     _credential(values, notes)
     _hosts(values, notes)
-    _ca_file(values, notes, read_file)
+    _ca_files(values, notes, read_file)
     _push_times(values, notes)
     _number(values, notes)
     _prompting(values, notes)
     _account(values, notes)
+    _grace(values, notes)
+    _unreachable(values, notes)
+    _unenrolled(values, notes)
     _mapping(values, notes)
     _proxy(values, notes)
+    lists.check(values, notes)
+    directory.check(values, notes)
+    questions.check(values, notes)
 
 
 def _credential(values: Values, notes: Notes) -> None:
@@ -66,17 +73,22 @@ def _hosts(values: Values, notes: Notes) -> None:
         )
 
 
-def _ca_file(values: Values, notes: Notes, read_file: Callable[[Path], bytes]) -> None:
-    path = values[STARLING].ca_file
+def _ca_files(values: Values, notes: Notes, read_file: Callable[[Path], bytes]) -> None:
+    _ca_file(STARLING.name, values[STARLING].ca_file, notes, read_file)
+    for name, form in values.each(directory.POLICY).items():
+        _ca_file(f"{directory.POLICY.name} {name}", form.ca_file, notes, read_file)
+
+
+def _ca_file(section: str, path: Path | None, notes: Notes, read_file: Callable[[Path], bytes]) -> None:
     if path is None:
         return
     try:
         content = read_file(path)
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=content.decode("ascii"))
     except (ssl.SSLError, ValueError):
-        notes.refuse("starling", "ca_file", "holds no certificate that can be read: name a file in PEM form")
+        notes.refuse(section, "ca_file", "holds no certificate that can be read: name a file in PEM form")
     except OSError as error:
-        notes.refuse("starling", "ca_file", f"cannot be read: {error.strerror}; name a readable PEM file")
+        notes.refuse(section, "ca_file", f"cannot be read: {error.strerror}; name a readable PEM file")
 
 
 def _push_times(values: Values, notes: Notes) -> None:
@@ -144,10 +156,57 @@ def _account(values: Values, notes: Notes) -> None:
         )
 
 
+def _grace(values: Values, notes: Notes) -> None:
+    form = values[GRACE]
+    off = [(GRACE.name, "reuse_limit")]
+    for name in ("soft_timeout", "hard_timeout", "bind"):
+        if form.reuse_limit == 0 and notes.given(GRACE.name, name):
+            notes.warn(GRACE.name, name, "has no effect: reuse_limit = 0 means no grace period at all", depends_on=off)
+    if Bind.USER not in form.bind:
+        notes.problem(GRACE.name, "bind", "must name user: one user's second factor would let in all others")
+    elif not form.bind & {Bind.CLIENT_IP, Bind.SSH_KEY}:
+        notes.problem(GRACE.name, "bind", "must name client_ip or ssh_key: whoever has the password would be let in")
+
+
+def _unreachable(values: Values, notes: Notes) -> None:
+    form = values[AUTH]
+    if form.fail_mode is FailMode.SAFE:
+        whom = "those in fail_open_users" if form.fail_open_users else "everybody"
+        notes.warn(
+            "auth",
+            "fail_mode",
+            f"safe lets in {whom} without a second factor while the service cannot be reached: write secure unless this"
+            " is meant",
+            depends_on=[("auth", "fail_open_users")],
+        )
+    elif form.fail_open_users:
+        notes.warn("auth", "fail_open_users", "has no effect: fail_mode is secure", depends_on=[("auth", "fail_mode")])
+
+
+def _unenrolled(values: Values, notes: Notes) -> None:
+    if values[AUTH].not_enrolled.action is NotEnrolled.ALLOW_UNTIL:
+        notes.warn(
+            "auth",
+            "not_enrolled",
+            "lets in whom Starling does not know, without a second factor, to the end of that day: write deny or enrol"
+            " unless this is meant",
+        )
+
+
 def _mapping(values: Values, notes: Notes) -> None:
     for user, identity in values[EXPLICIT_MAPPING].users:
         if identity and not (identity.isascii() and identity.isdigit()):
             notes.warn(EXPLICIT_MAPPING.name, user, "is mapped to something that is not all digits; Starling ids are")
+    if not values[TRANSFORM].append_domain:
+        return
+    place = (TRANSFORM.name, "append_domain")
+    if directory.provisioning(values) is not None:
+        notes.problem(
+            *place,
+            "does not go with [starling_auto_provision]: Starling would be asked about an id with a domain; remove one",
+        )
+    else:
+        notes.warn(*place, "makes identities that are not all digits; Starling ids are")
 
 
 def _proxy(values: Values, notes: Notes) -> None:

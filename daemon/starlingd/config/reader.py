@@ -32,13 +32,13 @@ _LITERAL = {"$$": "$"}
 
 def read(document: Document, definition: Sequence[Section[Any]], secrets: SecretSource | None, notes: Notes) -> Values:
     """Read every section; what is wrong goes to ``notes``. Without ``secrets`` no ``$`` is looked up."""
-    single: dict[str, object] = {section.name: section.form() for section in definition if not section.named}
-    named: dict[str, dict[str, object]] = {section.name: {} for section in definition if section.named}
+    single: dict[str, object] = {section.name: section.form() for section in definition if not section.many}
+    named: dict[str, dict[str, object]] = {section.name: {} for section in definition if section.many}
     notes.problems.extend(document.problems)
     taken: dict[tuple[str, str], str] = {}
     for heading, entries in document.sections.items():
         section = _owner(heading, definition)
-        place = section.name if section and not section.named else heading
+        place = section.name if section and not section.many else heading
         notes.lines.setdefault((place, ""), document.lines[heading])
         if not entries:
             continue  # such a section counts as absent: the vendor's sample is full of them
@@ -48,7 +48,7 @@ def read(document: Document, definition: Sequence[Section[Any]], secrets: Secret
             notes.problem(heading, "", f"is another spelling of [{first}]: keep one of the two")
         else:
             form = _SectionReader(section, heading, definition, secrets, notes).read(entries)
-            where, name = (named[section.name], section.name_in(heading)) if section.named else (single, section.name)
+            where, name = (named[section.name], section.name_in(heading)) if section.many else (single, section.name)
             where[name] = form
     return Values(single, named)
 
@@ -91,11 +91,12 @@ class _SectionReader:
             elif self._is_first(key, written, entries):
                 self._read_one(key, key.name, entry, values)
         values |= {key.name: tuple(others.items()) for key in self.section.definitions() if key.rest}
-        return self.section.form(**values)
+        fields = {key.field: values[key.name] for key in self.section.definitions() if key.name in values}
+        return self.section.form(**fields)
 
     @property
     def _place(self) -> str:
-        return self.heading if self.section.named else self.section.name
+        return self.heading if self.section.many else self.section.name
 
     def _is_first(self, key: Key, written: str, entries: Mapping[str, Entry]) -> bool:
         """Tell whether no other spelling of this key stands before; the newer name is advised in place of an older."""

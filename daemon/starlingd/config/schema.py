@@ -6,6 +6,7 @@ name, parser, default and meaning. Nothing here may know which sections there ar
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -14,29 +15,37 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _METADATA = "key"
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,3}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
     """What is known about one key.
 
-    ``name`` is that of the form's field. With ``rest`` it stands for every key that has no definition of its own, and
-    ``rest`` is what the documentation calls such a key. ``secret`` values must not be readable by others.
+    ``name`` is that of the form's ``field``, without the ``_`` that one like ``except_`` needs. With ``rest`` it stands
+    for every key that has no definition of its own, and ``rest`` is what the documentation calls such a key. ``secret``
+    values must not be readable by others.
     """
 
-    name: str
+    field: str
     parse: Callable[[str], object]
     meaning: str
     secret: bool = False
     aliases: tuple[str, ...] = ()
     rest: str = ""
 
+    @property
+    def name(self) -> str:
+        """What the file calls it."""
+        return self.field.removesuffix("_")
+
 
 @dataclass(frozen=True, slots=True)
 class Section(Generic[T]):
     """A section of the file; ``form`` is the class of its values.
 
-    ``named`` makes it one that may occur many times, as ``[name NAME]``. An alias is another spelling of its name.
+    ``named`` makes it one that may occur many times, as ``[name NAME]``, ``numbered`` one that does as ``[name_N]``. An
+    alias is another spelling of its name.
     """
 
     name: str
@@ -44,11 +53,17 @@ class Section(Generic[T]):
     meaning: str
     aliases: tuple[str, ...] = ()
     named: bool = False
+    numbered: bool = False
+
+    @property
+    def many(self) -> bool:
+        """Whether it may occur many times."""
+        return self.named or self.numbered
 
     @property
     def title(self) -> str:
         """What the documentation calls this section."""
-        return f"{self.name} NAME" if self.named else self.name
+        return f"{self.name}{' NAME' if self.named else '_N' if self.numbered else ''}"
 
     def definitions(self) -> Iterator[Key]:
         """Tell the definition of each key."""
@@ -69,10 +84,13 @@ class Section(Generic[T]):
 
     def owns(self, heading: str) -> bool:
         """Tell whether a line ``[heading]`` begins this section."""
-        return bool(self.name_in(heading)) if self.named else heading in {self.name, *self.aliases}
+        return bool(self.name_in(heading)) if self.many else heading in {self.name, *self.aliases}
 
     def name_in(self, heading: str) -> str:
-        """Tell the NAME in ``[name NAME]``; empty when there is none."""
+        """Tell the NAME in ``[name NAME]``, or the N in ``[name_N]``; empty when there is none."""
+        if self.numbered:
+            number = heading.removeprefix(f"{self.name}_")
+            return number if number != heading and _NUMBER.fullmatch(number) else ""
         first, _, name = heading.partition(" ")
         return name.strip() if self.named and first == self.name else ""
 
@@ -88,14 +106,14 @@ class Values:
         return cast("T", self.single[section.name])
 
     def each(self, section: Section[T]) -> Mapping[str, T]:
-        """Give the values of a named section, by name."""
+        """Give the values of a section that may occur many times, by name or number."""
         return cast("Mapping[str, T]", self.named[section.name])
 
 
 def key(
     parse: Callable[[str], T], default: T, meaning: str, *, secret: bool = False, aliases: tuple[str, ...] = ()
 ) -> T:
-    """Define a key of a form; the field's name is the key's. ``meaning`` says what it is for, and its unit."""
+    """Define a key of a form, named as its field is; ``meaning`` says what it is for, and its unit."""
 
     def make(name: str) -> Key:
         return Key(name, parse, meaning, secret, aliases)

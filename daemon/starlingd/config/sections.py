@@ -1,7 +1,8 @@
 """Every section and key that starling.conf may have. SEMANTICS §3 and §11 give the meanings.
 
 To add a section: write its form, add it to DEFINITION, and give each key a line in etc/starling.conf and a paragraph in
-docs/starling.conf.5.scd. Rules that join several keys belong in settings.py.
+docs/starling.conf.5.scd, and have it read in rules.py or settings.py. Lists, the directory and questions have a module
+each. Rules that join several keys belong there, or in joint.py.
 """
 
 # ruff: noqa: RUF009  key() and rest() make fields, as dataclasses.field does
@@ -11,10 +12,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from starlingd.config import values
+from starlingd.config import directory, lists, questions, values
 from starlingd.config.schema import Section, key, rest
-from starlingd.core.conversation import SHORTEST_PUSH
-from starlingd.core.rules import Rules, WithoutSecondFactor
+from starlingd.core.failures import DAILY_CEILING
+from starlingd.core.rules import Bind, ExemptResult, FailMode, OnMappingFailure, Rules, Unenrolled, WithoutSecondFactor
+from starlingd.core.secondfactor import SHORTEST_PUSH
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
 LONGEST_PUSH = 600
 """Seconds; no sshd waits so long unless somebody raised LoginGraceTime."""
 DAY = 86400
+MANY = 999_999_999
 _RULES = Rules()
+_GRACE = _RULES.grace
 _push_time = values.seconds(SHORTEST_PUSH + 1, LONGEST_PUSH)
 
 
@@ -83,6 +87,54 @@ class AuthForm:
         values.integer(1, 1000), _RULES.push_limit, "unanswered or denied pushes of a user before no more are sent"
     )
     push_window: int = key(values.seconds(1, DAY), _RULES.push_window, "seconds for which push_limit counts")
+    max_failures: int = key(
+        values.integer(1, DAILY_CEILING), _RULES.max_failures, "wrong codes of a user from one address before a wait"
+    )
+    failure_window: int = key(values.seconds(1, DAY), _RULES.failure_window, "seconds for which max_failures counts")
+    exempt_result: ExemptResult = key(
+        values.choice(ExemptResult), _RULES.exempt_result, "what PAM is told of an exempt user"
+    )
+    fail_mode: FailMode = key(values.choice(FailMode), _RULES.fail_mode, "what an unreachable service means")
+    fail_open_users: tuple[str, ...] = key(values.words, (), "the only users whom fail_mode = safe lets in")
+    not_enrolled: Unenrolled = key(
+        values.unenrolled, _RULES.not_enrolled, "what becomes of whom Starling does not know"
+    )
+    on_mapping_failure: OnMappingFailure = key(
+        values.choice(OnMappingFailure), _RULES.on_mapping_failure, "what becomes of whom the directory does not map"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ControlForm:
+    """Values of [control]."""
+
+    operators: tuple[str, ...] = key(values.words, (), "groups of this host whose members may change things")
+    helpdesk: tuple[str, ...] = key(values.words, (), "groups of this host whose members may issue codes")
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimitForm:
+    """Values of [connection_limit by=client_ip_gateway_user]."""
+
+    limit: int = key(
+        values.integer(0, 1_000_000),
+        _RULES.connection_limit,
+        "parallel sessions of a user from one address; 0: no limit",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class GraceForm:
+    """Values of [authentication_cache]."""
+
+    soft_timeout: float = key(values.fraction(0, 365 * DAY), _GRACE.soft_timeout, "seconds since the last use")
+    hard_timeout: float = key(
+        values.fraction(0, 365 * DAY), _GRACE.hard_timeout, "seconds since the last real second factor"
+    )
+    reuse_limit: int = key(
+        values.integer(-MANY, MANY), _GRACE.reuse_limit, "uses; 0: off, negative: no limit", aliases=("conn_limit",)
+    )
+    bind: frozenset[Bind] = key(values.choices(Bind), _GRACE.bind, "what it is good for: the same of each of these")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +152,13 @@ class ExplicitMappingForm:
     """Values of [usermapping source=explicit]."""
 
     users: tuple[tuple[str, str], ...] = rest(values.identity, "<user>", "this user's Starling id; empty for none")
+
+
+@dataclass(frozen=True, slots=True)
+class TransformForm:
+    """Values of [username_transform]."""
+
+    append_domain: str = key(values.domain, _RULES.append_domain, "what follows an @ behind the identity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +189,11 @@ class CredentialStoreForm:
 STARLING = Section("starling", StarlingForm, "the cloud service")
 AUTH = Section("auth", AuthForm, "how users are asked")
 ACCOUNT = Section("account", AccountForm, "logins that no second factor was asked for")
+CONTROL = Section("control", ControlForm, "who may use starlingctl for what")
+CONNECTION_LIMIT = Section("connection_limit by=client_ip_gateway_user", ConnectionLimitForm, "sessions at once")
+GRACE = Section("authentication_cache", GraceForm, "the grace period")
 EXPLICIT_MAPPING = Section("usermapping source=explicit", ExplicitMappingForm, "user names to Starling ids")
+TRANSFORM = Section("username_transform", TransformForm, "the last change of an identity")
 HTTPS_PROXY = Section("https_proxy", ProxyForm, "the way to the cloud service", aliases=("https-proxy",))
 LOGGING = Section("logging", LoggingForm, "the daemon's log")
 CREDENTIAL_STORE = Section("credential_store", CredentialStoreForm, "a section of the vendor's gateway")
@@ -139,7 +202,21 @@ DEFINITION: tuple[Section[Any], ...] = (
     STARLING,
     AUTH,
     ACCOUNT,
+    CONTROL,
+    CONNECTION_LIMIT,
+    GRACE,
+    lists.BY_USER_LIST,
+    lists.USER_LIST,
+    lists.BY_GROUP,
+    lists.BY_NETWORK,
     EXPLICIT_MAPPING,
+    directory.DIRECTORY_MAPPING,
+    TRANSFORM,
+    directory.PROVISIONING,
+    directory.MEMORY_CACHE,
+    directory.DIRECTORY,
+    directory.POLICY,
+    questions.QUESTION,
     HTTPS_PROXY,
     LOGGING,
     CREDENTIAL_STORE,

@@ -7,14 +7,12 @@ that exist are valid.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from starlingd.config import ini, joint, reader, regular
+from starlingd.config import ini, joint, reader, regular, rules
 from starlingd.config.problems import Notes
-from starlingd.config.sections import ACCOUNT, AUTH, DEFINITION, EXPLICIT_MAPPING, HTTPS_PROXY, LOGGING, STARLING
-from starlingd.core.rules import NUMBERED_PROMPT, VENDOR_PROMPT, Rules
+from starlingd.config.sections import CONTROL, DEFINITION, HTTPS_PROXY, LOGGING, STARLING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,10 +22,10 @@ if TYPE_CHECKING:
     from starlingd.config.problems import Problem
     from starlingd.config.schema import Values
     from starlingd.config.secrets import Secret, SecretSource
+    from starlingd.core.rules import Rules
 
 LONGEST_CA_FILE = 4 * 1024 * 1024
 CLOUD = "cloud.oneidentity.com"
-SSHD = "sshd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +41,14 @@ class StarlingSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ControlSettings:
+    """Who may use starlingctl for what, besides root: groups of this host."""
+
+    operators: frozenset[str] = frozenset()
+    helpdesk: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that the configuration says. ``proxy`` is a URL that may hold a password: never log it."""
 
@@ -51,6 +57,7 @@ class Settings:
     log_level: str
     rules: Rules
     warnings: tuple[Problem, ...]
+    control: ControlSettings = ControlSettings()
 
 
 def _read_ca_file(path: Path) -> bytes:
@@ -77,7 +84,10 @@ def build(
     starling = _starling(values)
     if notes.problems or starling is None:
         raise notes.error()
-    return Settings(starling, _proxy(values), values[LOGGING].log_level, _rules(values), notes.error().warnings)
+    control = ControlSettings(frozenset(values[CONTROL].operators), frozenset(values[CONTROL].helpdesk))
+    return Settings(
+        starling, _proxy(values), values[LOGGING].log_level, rules.make(values), notes.error().warnings, control
+    )
 
 
 def examine(
@@ -111,33 +121,6 @@ def _starling(values: Values) -> StarlingSettings | None:
         ca_file=form.ca_file,
         http_timeout=form.http_timeout,
     )
-
-
-def _rules(values: Values) -> Rules:
-    starling, auth, account = values[STARLING], values[AUTH], values[ACCOUNT]
-    mapping = {user: identity for user, identity in values[EXPLICIT_MAPPING].users if identity}
-    return Rules(
-        prompt=auth.prompt or (NUMBERED_PROMPT if auth.push_number else VENDOR_PROMPT),
-        disable_echo=auth.disable_echo,
-        interactive_services=_services(auth.interactive_protocols),
-        max_attempts=auth.max_attempts,
-        permit_root=auth.permit_root,
-        push_message=auth.push_message,
-        push_number=auth.push_number,
-        push_timeout=starling.timeout,
-        push_limit=auth.push_limit,
-        push_window=auth.push_window,
-        poll_interval=starling.rest_poll_interval,
-        without_second_factor=account.without_second_factor,
-        account_push_timeout=account.push_timeout,
-        explicit_mapping=MappingProxyType(mapping),
-    )
-
-
-def _services(protocols: tuple[str, ...]) -> frozenset[str]:
-    """Tell the PAM services: the vendor's ``ssh`` is our sshd, and what no service here speaks is left out."""
-    ours = (name for name in protocols if name.lower() not in joint.NOT_OURS)
-    return frozenset(SSHD if name.lower() == "ssh" else name for name in ours)
 
 
 def _proxy(values: Values) -> str | None:

@@ -5,20 +5,27 @@ Parsers are pure. Their messages never repeat a scalar value: whatever was paste
 
 from __future__ import annotations
 
+import calendar
+import datetime as dt
 import ipaddress
 import re
+import warnings
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
+import regex
+
 from starlingd.config.problems import nearest
 from starlingd.config.secrets import Secret
+from starlingd.core.rules import NotEnrolled, Unenrolled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Choice = TypeVar("Choice", bound=StrEnum)
 
 _WORDS = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
@@ -28,6 +35,16 @@ _TIME = re.compile(r"(?P<sign>-?)(?P<number>[0-9]{1,9}(?:\.[0-9]{1,6})?)\s?(?P<u
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _WORD = re.compile(_LABEL, re.ASCII)
 _HOST = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*", re.ASCII)
+_ATTRIBUTE = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}|[0-9]+(?:\.[0-9]+){1,30}", re.ASCII)
+_RDN = r"\s*[A-Za-z0-9.-]+\s*=\s*(?:[^,\\\s]|\\.)(?:[^,\\]|\\.)*"
+_DN = re.compile(rf"{_RDN}(?:,{_RDN})*", re.ASCII)
+_GROUP = re.compile(r'[^\S\n]*(?:"(?P<dn>[^"\n]*)"[^\S\n]*|(?P<name>[^",\n]*))(?:[,\n]|\Z)')
+_DOMAIN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})", re.ASCII)
+_ANSWER_KEY = re.compile(r"[A-Za-z0-9_]{1,32}", re.ASCII)
+_REGION = re.compile(r"[A-Za-z]{2}", re.ASCII)
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
+_DAY_LENGTH = 86400
+_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 LONGEST_LINE = 500
 """Bytes of UTF-8 that a text may have: PAM applications cut what is longer (PAM_MAX_MSG_SIZE is 512)."""
 
@@ -92,6 +109,12 @@ def choice(kind: type[Choice]) -> Callable[[str], Choice]:
     return parse
 
 
+def choices(kind: type[Choice]) -> Callable[[str], frozenset[Choice]]:
+    """Make a parser of a list of such words."""
+    one = choice(kind)
+    return lambda value: frozenset(one(item) for item in words(value))
+
+
 def text(value: str) -> str:
     """Read a text for people, of one or more lines."""
     if not value:
@@ -135,11 +158,121 @@ def word(value: str) -> str:
 
 
 def words(value: str) -> tuple[str, ...]:
-    """Read a list, separated by commas."""
-    items = tuple(item for item in (part.strip() for part in value.split(",")) if item)
+    """Read a list, separated by commas or line ends."""
+    items = names(value)
     if not items:
         raise Unfit("must not be empty: write names, separated by commas, or remove the line for the default")
     return items
+
+
+def names(value: str) -> tuple[str, ...]:
+    """Read a list that may be empty."""
+    return tuple(item for item in (part.strip() for part in re.split(r"[,\n]", value)) if item)
+
+
+def networks(value: str) -> tuple[Network, ...]:
+    """Read a list of networks in CIDR notation, which may be empty; IPv4-mapped ones are given as IPv4."""
+    return tuple(_network(number, item) for number, item in enumerate(names(value), start=1))
+
+
+def groups(value: str) -> tuple[str, ...]:
+    """Read a list of groups, which may be empty: names, and DNs in double quotes."""
+    found: list[str] = []
+    place = 0
+    while place < len(value):
+        item = _GROUP.match(value, place)
+        if item is None:
+            raise Unfit("has a quote out of place: put each whole DN into double quotes, and commas between them")
+        found.append(_group(item["name"], item["dn"]))
+        place = item.end()
+    return tuple(group for group in found if group)
+
+
+def attribute(value: str) -> str:
+    """Read the name of a directory's attribute."""
+    if not _ATTRIBUTE.fullmatch(value):
+        raise Unfit("must be the name of one attribute, such as mail")
+    return value
+
+
+def dn(value: str) -> str:
+    """Read a distinguished name."""
+    if not _DN.fullmatch(line(value)):
+        raise Unfit("must be a distinguished name, such as dc=example,dc=org")
+    return value
+
+
+def search_filter(*fields: str) -> Callable[[str], str]:
+    """Make a parser of a directory's search filter that holds one of these fields, and no other."""
+    fill = template(*fields)
+
+    def parse(value: str) -> str:
+        found = fill(value)
+        if not any(f"{{{name}}}" in found for name in fields):
+            raise Unfit(
+                f"must hold {' or '.join(f'{{{name}}}' for name in fields)}, or it finds the same for everybody"
+            )
+        if not _is_balanced(found):
+            raise Unfit("must be one filter in parentheses, each of them closed")
+        return found
+
+    return parse
+
+
+def directory_uris(value: str) -> tuple[str, ...]:
+    """Read ``ldap://``, ``ldaps://`` and ``ldapi://`` addresses."""
+    return tuple(_directory_uri(item) for item in words(value))
+
+
+def domain(value: str) -> str:
+    """Read what is appended behind an ``@``; empty means nothing."""
+    if "@" in value:
+        raise Unfit("must not contain @: it is put between")
+    if value and not _DOMAIN.fullmatch(value):
+        raise Unfit("must be a domain alone, of letters, digits, dots and hyphens, without quotes")
+    return value
+
+
+def answer_key(value: str) -> str:
+    """Read the name under which an answer is kept."""
+    if not _ANSWER_KEY.fullmatch(value):
+        raise Unfit("must be of letters, digits and _, at most 32 of them")
+    if value.lower() == "otp":
+        raise Unfit("must not be otp, which stands for the one-time password")
+    return value
+
+
+def pattern(value: str) -> str:
+    """Read a regular expression."""
+    written = line(value)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # a set that may mean something else one day
+            regex.compile(written, regex.VERSION0)
+    except (regex.error, FutureWarning, OverflowError, RecursionError, ValueError):
+        raise Unfit("is no regular expression that can be used") from None
+    return written
+
+
+def region(value: str) -> str:
+    """Read a country's code of two letters (ISO 3166); it is given in upper case."""
+    if not _REGION.fullmatch(value):
+        raise Unfit("must be a country's code of two letters, such as DE")
+    return value.upper()
+
+
+def unenrolled(value: str) -> Unenrolled:
+    """Read ``deny``, ``enrol`` or ``allow_until YYYY-MM-DD``, which lasts to the end of that day in UTC."""
+    action, _, day = value.lower().partition(" ")
+    try:
+        if action == NotEnrolled.ALLOW_UNTIL and _DAY.fullmatch(day.strip()):
+            last = dt.date.fromisoformat(day.strip())
+            return Unenrolled(NotEnrolled.ALLOW_UNTIL, float(calendar.timegm(last.timetuple()) + _DAY_LENGTH))
+        if action in {NotEnrolled.DENY, NotEnrolled.ENROL} and not day:
+            return Unenrolled(NotEnrolled(action))
+    except ValueError:
+        pass  # such as the 31st of February
+    raise Unfit("must be deny, enrol, or allow_until and a day such as 2030-12-31")
 
 
 def host(value: str) -> str:
@@ -207,3 +340,48 @@ def _within(number: float, minimum: float, maximum: float, unit: str) -> float:
     if not minimum <= number <= maximum:
         raise Unfit(f"must be from {minimum:.10g} to {maximum:.10g}{unit}")
     return number
+
+
+def _network(number: int, item: str) -> Network:
+    try:
+        network = ipaddress.ip_network(item) if "%" not in item else None
+    except ValueError:
+        network = None
+    if network is None:
+        raise Unfit(
+            f"has as item {number} what is no network: write such as 192.0.2.0/24, with nothing behind the prefix"
+        )
+    if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
+        address = network.network_address.ipv4_mapped
+        return ipaddress.IPv4Network((int(address or 0), network.prefixlen - _MAPPED.prefixlen))
+    return network
+
+
+def _group(name: str | None, quoted: str | None) -> str:
+    if quoted is not None:
+        return dn(quoted) if "=" in quoted else quoted.strip()
+    if "=" in (name or ""):
+        raise Unfit("holds a DN without quotes, whose commas cannot be told from the list's: put it into double quotes")
+    return (name or "").strip()
+
+
+def _is_balanced(value: str) -> bool:
+    depth = 0
+    for place, char in enumerate(value, start=1):
+        depth += (char == "(") - (char == ")")
+        if depth <= 0 and place < len(value):
+            return False
+    return depth == 0 and value.startswith("(")
+
+
+def _directory_uri(value: str) -> str:
+    try:
+        url = urlsplit(value)
+        port = url.port if url.scheme != "ldapi" else None
+        name = host(url.hostname or "") if url.scheme != "ldapi" else url.netloc
+    except ValueError:
+        raise Unfit("must be ldap://HOST, ldaps://HOST or ldapi://SOCKET, separated by commas") from None
+    extra = "@" in url.netloc or url.path not in {"", "/"} or url.query or url.fragment or re.search(r"[\s?#]", value)
+    if url.scheme not in {"ldap", "ldaps", "ldapi"} or extra or port == 0:
+        raise Unfit("must be ldap://HOST, ldaps://HOST or ldapi://SOCKET, with a port at most behind it")
+    return f"{url.scheme}://{name}" if port is None else f"{url.scheme}://{name}:{port}"

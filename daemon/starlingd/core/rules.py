@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 VENDOR_PROMPT = "Press Enter for push notification or type one-time password:"
 NUMBERED_PROMPT = "Press Enter for push notification (number {number}) or type one-time password:"
+WELCOME = "You are new here: install the app that the message on your phone names, then log in again."
 
 
 class WithoutSecondFactor(StrEnum):
@@ -102,6 +103,91 @@ class FailMode(StrEnum):
     SAFE = "safe"
 
 
+class OnMappingFailure(StrEnum):
+    """What happens to a user whom the directory does not map (SEMANTICS §6)."""
+
+    DENY = "deny"
+    KEEP = "keep"
+
+
+class NotEnrolled(StrEnum):
+    """What happens to a user whom the service does not know."""
+
+    DENY = "deny"
+    ENROL = "enrol"
+    ALLOW_UNTIL = "allow_until"
+
+
+@dataclass(frozen=True, slots=True)
+class Unenrolled:
+    """The rule for users whom the service does not know; ``until`` is the end of ``allow_until`` in Unix seconds."""
+
+    action: NotEnrolled = NotEnrolled.DENY
+    until: float = 0.0
+
+
+class Tls(StrEnum):
+    """How a directory's connection is protected."""
+
+    STARTTLS = "starttls"
+    LDAPS = "ldaps"
+    NONE = "none"
+
+
+class DirectorySchema(StrEnum):
+    """How a directory tells who is in which group (SEMANTICS §7)."""
+
+    AD = "ad"
+    RFC2307 = "rfc2307"
+    RFC2307BIS = "rfc2307bis"
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryPolicy:
+    """How to ask a directory (SEMANTICS §7); ``timeout`` in seconds.
+
+    ``uri`` is tried in order. Filters hold ``{user}`` and ``{dn}``, to be filled in escaped. Without ``bind_dn`` the
+    connection is anonymous, or whoever the socket says for ldapi.
+    """
+
+    name: str
+    uri: tuple[str, ...]
+    base_dn: str
+    schema: DirectorySchema
+    tls: Tls
+    user_filter: str
+    group_filter: str
+    bind_dn: str = ""
+    bind_password: str = field(default="", repr=False)
+    ca_file: str = ""
+    timeout: float = 5.0
+    pool_size: int = 8
+    insecure: bool = False
+
+
+class OnChange(StrEnum):
+    """What a changed number or address of somebody who is enrolled means (SEMANTICS §8)."""
+
+    REFUSE = "refuse"
+    REPROVISION = "reprovision"
+
+
+@dataclass(frozen=True, slots=True)
+class Provisioning:
+    """Enrolment from the directory (SEMANTICS §8): its attributes, and what a new person is told.
+
+    ``forget_after`` is for how many seconds an id that the service disowned is not asked about.
+    """
+
+    email_attribute: str
+    phone_attribute: str
+    display_name_attribute: str = "displayName"
+    default_region: str = ""
+    on_change: OnChange = OnChange.REFUSE
+    welcome: str = WELCOME
+    forget_after: int = 3600
+
+
 class ExemptResult(StrEnum):
     """What PAM is told of an exempt user."""
 
@@ -129,6 +215,9 @@ class Rules:
     account_push_timeout: int = 45
     explicit_mapping: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Lower-cased user name to external identity."""
+    mapping_attribute: str = ""
+    """The directory's attribute that holds the identity; empty without that mapping."""
+    on_mapping_failure: OnMappingFailure = OnMappingFailure.DENY
     append_domain: str = ""
     break_glass: frozenset[str] = frozenset()
     user_list: UserList | None = None
@@ -144,3 +233,6 @@ class Rules:
     """Who ``safe`` lets in; None is everybody it may."""
     max_failures: int = 5
     failure_window: int = 300
+    not_enrolled: Unenrolled = field(default_factory=Unenrolled)
+    directory: DirectoryPolicy | None = None
+    provisioning: Provisioning | None = None
