@@ -163,7 +163,7 @@ log_level = noisy
         (13, "auth", "max_attempts"),
         (14, "auth", "permit_root"),
         (15, "auth", "server"),
-        (16, "whitelist source=user_list", ""),
+        (17, "whitelist source=user_list", "name"),
         (19, "logging", "log_level"),
     ]
     assert str(refused.value).count("; ") == len(refused.value.problems) - 1
@@ -351,12 +351,17 @@ def is_unfit(key: Key, value: str) -> bool:
     return False
 
 
+def heading(section: Section[Any]) -> str:
+    """Tell a line that begins this section."""
+    return f"{section.name} x" if section.named else f"{section.name}_1" if section.numbered else section.name
+
+
 def one_key(section: Section[Any], key: Key, value: str) -> str:
     """Make a text that sets this key, and the credential."""
     line = f"{'somebody' if key.rest else key.name} = {value}\n"
     if key.name == "credential":
         return f"[starling]\n{line}"
-    return MINIMAL + line if section.name == "starling" else f"{MINIMAL}[{section.name}]\n{line}"
+    return MINIMAL + line if section.name == "starling" else f"{MINIMAL}[{heading(section)}]\n{line}"
 
 
 @given(st.sampled_from(KEYS), PLAIN.filter(lambda value: value not in {"$", "$$"}))
@@ -365,7 +370,7 @@ def test_a_value_that_its_parser_refuses_never_yields_settings(pair: Pair, value
     assume(is_unfit(key, value))
     with pytest.raises(ConfigError) as refused:
         load(one_key(section, key, value))
-    assert (section.name, "somebody" if key.rest else key.name) in {
+    assert (heading(section), "somebody" if key.rest else key.name) in {
         (problem.section, problem.key) for problem in refused.value.problems
     }
 
@@ -373,7 +378,7 @@ def test_a_value_that_its_parser_refuses_never_yields_settings(pair: Pair, value
 PASTED = ("Zs3cretZ", "Zs3cretZ:Zs3cretZ", "https://Zs3cretZ:Zs3cretZ@x/", "{Zs3cretZ}", "-Zs3cretZ", "Zs3cretZ é")
 
 
-@pytest.mark.parametrize(("section", "key"), [(each.name, key.name) for each, key in KEYS] + [("auth", "unknown")])
+@pytest.mark.parametrize(("section", "key"), [(heading(each), key.name) for each, key in KEYS] + [("auth", "unknown")])
 def test_no_message_repeats_a_value_whatever_key_it_was_pasted_to(section: str, key: str) -> None:
     for pasted in PASTED:
         with pytest.raises(ConfigError) as refused:
@@ -382,7 +387,7 @@ def test_no_message_repeats_a_value_whatever_key_it_was_pasted_to(section: str, 
         assert "s3cret" not in "".join(map(str, said)).lower()
 
 
-HEADINGS = st.sampled_from([section.name for section in DEFINITION] + ["https-proxy", "DEFAULT", "auht", "", "x"])
+HEADINGS = st.sampled_from([heading(section) for section in DEFINITION] + ["https-proxy", "DEFAULT", "auht", "", "x"])
 NAMES = st.sampled_from([key.name for _, key in KEYS] + ["alice", "promt", ""])
 WORDS = st.one_of(
     st.sampled_from(["", "$", "$$", "yes", "no", "1", "30", "-1", "15m", "a:b", "https://a", "{number}", "a,b", "/x"]),

@@ -184,13 +184,8 @@ def _unreachable(values: Values, notes: Notes) -> None:
 
 
 def _unenrolled(values: Values, notes: Notes) -> None:
-    if values[AUTH].not_enrolled.action is NotEnrolled.ALLOW_UNTIL:
-        notes.warn(
-            "auth",
-            "not_enrolled",
-            "lets in whom Starling does not know, without a second factor, to the end of that day: write deny or enrol"
-            " unless this is meant",
-        )
+    if values[AUTH].not_enrolled.action is not NotEnrolled.DENY:
+        notes.warn("auth", "not_enrolled", directory.NOT_YET + "whom Starling does not know is refused")
 
 
 def _mapping(values: Values, notes: Notes) -> None:

@@ -1,6 +1,5 @@
 """Questions asked after success ([question_N]), and their rules (SEMANTICS §13)."""
 
-
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -38,7 +38,7 @@ def read(document: Document, definition: Sequence[Section[Any]], secrets: Secret
     taken: dict[tuple[str, str], str] = {}
     for heading, entries in document.sections.items():
         section = _owner(heading, definition)
-        place = section.name if section and not section.many else heading
+        place = section.place(heading) if section else heading
         notes.lines.setdefault((place, ""), document.lines[heading])
         if not entries:
             continue  # such a section counts as absent: the vendor's sample is full of them
@@ -96,7 +96,7 @@ class _SectionReader:
 
     @property
     def _place(self) -> str:
-        return self.heading if self.section.many else self.section.name
+        return self.section.place(self.heading)
 
     def _is_first(self, key: Key, written: str, entries: Mapping[str, Entry]) -> bool:
         """Tell whether no other spelling of this key stands before; the newer name is advised in place of an older."""
@@ -124,7 +124,7 @@ class _SectionReader:
         if value == ELSEWHERE and self.secrets is None:
             raise _WithheldError
         if value == ELSEWHERE and self.secrets is not None:
-            value = self.secrets.find(self.heading, name)
+            value = self.secrets.find(self._place if self.section.many else self.heading, name)
         else:
             value = _LITERAL.get(value, value)
         if any(unicodedata.category(char) in {"Cc", "Cs"} and char not in "\n\t" for char in value):

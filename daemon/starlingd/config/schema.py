@@ -94,6 +94,11 @@ class Section(Generic[T]):
         first, _, name = heading.partition(" ")
         return name.strip() if self.named and first == self.name else ""
 
+    def place(self, heading: str) -> str:
+        """Tell the one spelling of ``heading`` that problems and secrets go by."""
+        between = "_" if self.numbered else " "
+        return f"{self.name}{between}{self.name_in(heading)}" if self.many else self.name
+
 
 @dataclass(frozen=True, slots=True)
 class Values:
