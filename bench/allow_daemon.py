@@ -4,6 +4,7 @@ Usage: allow_daemon.py SOCKET. Prints ``ready`` when it listens, and ends when i
 """
 
 import asyncio
+import socket
 import sys
 from pathlib import Path
 
@@ -21,7 +22,7 @@ async def main(path: Path) -> None:
     daemon_under_test.PEOPLE["root"] = Account("bench", 1000)
     rules = Rules(poll_interval=0, push_limit=10**9, interactive_services=frozenset())
     async with daemon_under_test.Bastion.running(rules) as bastion:
-        accepting = asyncio.create_task(Listener(bastion.host, bind(path)).run())
+        accepting = asyncio.create_task(Listener(bastion.host, bind(path, socket.SOCK_SEQPACKET)).run())
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.read)
         accepting.cancel()

@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from pam_starling.protocol import decode, encode
+from starlingd.adapters.patterns import RegexPatterns
 from starlingd.core.model import Check, NotStarted, Process, Push, PushStatus, Started
 from starlingd.core.pushes import PushLedger
 from starlingd.core.rules import Rules
 from starlingd.server.audit import Audit
+from starlingd.server.deaths import Deaths
 from starlingd.server.host import Current, Host, Pools, boottime
 from starlingd.server.logins import Logins
 from starlingd.server.session import Session
@@ -59,11 +61,36 @@ class ScriptedFactor:
             raise status
         return status
 
+    def probe_token(self, timeout: float) -> None:
+        """Fail as every call does while there is an outage."""
+        self._note("probe", timeout)
+
     def _note(self, call: str, timeout: float) -> None:
         assert timeout > 0
         self.calls.append(call)
         if self.outage:
             raise self.outage
+
+
+class Dead(Deaths):
+    """Processes of a test die when it says so; no test's numbers are looked up in /proc."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.watched: dict[Process, dict[str, Callable[[], None]]] = {}
+
+    def watch(self, process: Process, name: str, callback: Callable[[], None]) -> None:
+        """Keep what is to be called."""
+        self.watched.setdefault(process, {})[name] = callback
+
+    def forget(self, process: Process, name: str) -> None:
+        """Forget it."""
+        self.watched.get(process, {}).pop(name, None)
+
+    def die(self, process: Process) -> None:
+        """Let a process die."""
+        for callback in list(self.watched.pop(process, {}).values()):
+            callback()
 
 
 class Module:
@@ -116,15 +143,18 @@ class Bastion:
         self.log = AuditList()
         self.sessions: dict[asyncio.Task[None], Session] = {}
         self.modules: list[Module] = []
-        pools = Pools(Pool("starling", 4, 8), Pool("nss", 2, 8), Pool("store", 1, 8))
+        workers = Pool("starling", 4, 8), Pool("nss", 2, 8), Pool("store", 1, 64), Pool("patterns", 1, 8)
+        pools = Pools(*workers)
+        self.deaths = Dead()
         self.host = Host(
             gateway="bastion.example.org",
             boot="boot-1",
             pools=pools,
             accounts=self.people,
             store=self.store,
+            patterns=RegexPatterns(),
             audit=Audit(self.log),
-            logins=Logins(self.store, pools.store, "boot-1", boottime),
+            logins=Logins(self.store, pools.store, "boot-1", boottime, self.deaths),
             pushes=PushLedger({}),
             current=Current(rules or Rules(), self.provider, 5.0),
         )
@@ -175,8 +205,7 @@ class Bastion:
             for module in bastion.modules:
                 module.hang_up()
             bastion.host.audit.close()
-            for pool in (bastion.host.pools.provider, bastion.host.pools.accounts, bastion.host.pools.store):
-                pool.close()
+            bastion.host.pools.close()
 
 
 def on_bastion(test: Callable[[Bastion], object], rules: Rules | None = None) -> None:

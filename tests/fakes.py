@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import astuple, dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from starlingd.core import grace
 from starlingd.core.model import Account, Check, NotStarted, PushStatus, Started
 from starlingd.ports import Fault, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from starlingd.core.failures import Failure
+    from starlingd.core.grace import Entry, Key, Miss, Moment
     from starlingd.core.model import Push
-    from starlingd.core.records import Record
+    from starlingd.core.records import Lease, Record
+    from starlingd.core.rules import Grace
 
     StatusOrOutage = PushStatus | Unavailable
 
@@ -84,6 +90,11 @@ class FakeSecondFactor:
             raise status
         return status
 
+    def probe_token(self, timeout: float) -> None:
+        """Fail as every call does while there is an outage."""
+        with self._lock:
+            self._called(("probe",), "", timeout)
+
     def _called(self, call: tuple[str, ...], identity: str, timeout: float) -> None:
         self.calls.append(call)
         if timeout <= 0:
@@ -99,7 +110,11 @@ class MemoryStore:
     """A store in memory; ``outage`` makes every call fail."""
 
     kept: dict[str, Record] = field(default_factory=dict)
-    failures: list[tuple[str, float, bool]] = field(default_factory=list)
+    failed_pushes: list[tuple[str, float, bool]] = field(default_factory=list)
+    entries: dict[Key, Entry] = field(default_factory=dict)
+    reuses: dict[str, tuple[Key, float]] = field(default_factory=dict)
+    open: dict[str, Lease] = field(default_factory=dict)
+    wrong_codes: list[Failure] = field(default_factory=list)
     outage: Exception | None = None
 
     def save_record(self, record: Record) -> None:
@@ -112,27 +127,124 @@ class MemoryStore:
         self._fail()
         for login_id in login_ids:
             self.kept.pop(login_id, None)
+            self._give_back(login_id)
 
     def records(self) -> list[Record]:
         """Tell all records."""
         self._fail()
         return list(self.kept.values())
 
+    def give_back_orphans(self) -> None:
+        """Give back what belongs to no record."""
+        self._fail()
+        for login_id in set(self.reuses) - set(self.kept):
+            self._give_back(login_id)
+
+    def _give_back(self, login_id: str) -> None:
+        key, authenticated = self.reuses.pop(login_id, (None, 0.0))
+        entry = self.entries.get(key) if key else None
+        if key and entry and entry.authenticated.wall == authenticated:
+            self.entries[key] = replace(entry, reuses=max(0, entry.reuses - 1))
+
+    def open_session(self, lease: Lease, earned: tuple[Key, Entry] | None) -> None:
+        """Turn a record into a session."""
+        self._fail()
+        self.kept.pop(lease.login_id, None)
+        self.reuses.pop(lease.login_id, None)
+        self.open[lease.login_id] = lease
+        if earned:
+            self.entries[earned[0]] = earned[1]
+
+    def close_sessions(self, login_ids: Iterable[str]) -> None:
+        """Forget sessions."""
+        self._fail()
+        for login_id in login_ids:
+            self.open.pop(login_id, None)
+
+    def sessions(self) -> list[Lease]:
+        """Tell all sessions."""
+        self._fail()
+        return list(self.open.values())
+
+    def reuse(self, login_id: str, key: Key, basis: str, rule: Grace, now: Moment) -> Entry | Miss:
+        """Take a reuse."""
+        self._fail()
+        found = grace.judge(self.entries.get(key), basis, rule, now)
+        if isinstance(found, grace.Entry):
+            self.entries[key] = found
+            self.reuses[login_id] = (key, found.authenticated.wall)
+        return found
+
+    def grace_entry(self, key: Key) -> Entry | None:
+        """Tell one entry."""
+        self._fail()
+        return self.entries.get(key)
+
+    def grace_entries(self) -> list[tuple[Key, Entry]]:
+        """Tell all entries."""
+        self._fail()
+        return sorted(self.entries.items(), key=lambda item: astuple(item[0]))
+
+    def forget_grace(self, keys: Iterable[Key]) -> None:
+        """Forget some entries."""
+        self._fail()
+        for key in keys:
+            self.entries.pop(key, None)
+
+    def forget_grace_of(self, user: str) -> None:
+        """Forget a user's entries."""
+        self.forget_grace([key for key in self.entries if key.user == user])
+
+    def forget_grace_before(self, wall: float) -> None:
+        """Forget old entries."""
+        self.forget_grace([key for key, entry in self.entries.items() if entry.authenticated.wall < wall])
+
+    def add_failure(self, user: str, place: str, at: float) -> None:
+        """Keep a wrong code."""
+        self._fail()
+        self.wrong_codes.append((user, place, at, False))
+
+    def clear_failures(self, user: str, place: str) -> None:
+        """Clear the wrong codes of one place."""
+        self._fail()
+        self.wrong_codes = [(*failure[:3], failure[3] or failure[:2] == (user, place)) for failure in self.wrong_codes]
+
+    def forget_failures(self, user: str) -> None:
+        """Forget a user's wrong codes."""
+        self._fail()
+        self.wrong_codes = [failure for failure in self.wrong_codes if failure[0] != user]
+
+    def failures(self, since: float) -> list[Failure]:
+        """Tell the wrong codes."""
+        self._fail()
+        return sorted((failure for failure in self.wrong_codes if failure[2] > since), key=lambda failure: failure[2])
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Make the calls one transaction: what fails in the end never happened."""
+        before = deepcopy({name: value for name, value in vars(self).items() if name != "outage"})
+        try:
+            self._fail()
+            yield
+        except BaseException:
+            vars(self).update(before)
+            raise
+
     def add_push_failure(self, user: str, at: float, *, denied: bool) -> None:
         """Keep a failure."""
         self._fail()
-        self.failures.append((user, at, denied))
+        self.failed_pushes.append((user, at, denied))
 
     def clear_push_failures(self, user: str) -> None:
         """Forget a user's failures."""
         self._fail()
-        self.failures = [failure for failure in self.failures if failure[0] != user]
+        self.failed_pushes = [failure for failure in self.failed_pushes if failure[0] != user]
 
     def push_failures(self, since: float) -> Mapping[str, list[tuple[float, bool]]]:
         """Tell the failures."""
         self._fail()
         young: dict[str, list[tuple[float, bool]]] = {}
-        for user, at, denied in sorted(self.failures, key=lambda failure: failure[1]):
+        for user, at, denied in sorted(self.failed_pushes, key=lambda failure: failure[1]):
             if at > since:
                 young.setdefault(user, []).append((at, denied))
         return young

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from starlingd import config
 from starlingd.adapters.journal import JournalAuditLog
 from starlingd.adapters.nss import NssAccounts
+from starlingd.adapters.patterns import RegexPatterns
 from starlingd.adapters.sqlite import SqliteStore
 from starlingd.adapters.starling import Starling
 from starlingd.core.pushes import PushLedger
@@ -21,10 +22,11 @@ from starlingd.ports import Unavailable
 from starlingd.server import notify, processes
 from starlingd.server.audit import Audit
 from starlingd.server.daemon import Daemon, Loaded
-from starlingd.server.host import Current, Host, Pools, boottime
+from starlingd.server.deaths import Deaths
+from starlingd.server.host import Current, Host, Pools, Rights, boottime
 from starlingd.server.listener import bind
 from starlingd.server.logins import Logins
-from starlingd.server.workers import Pool
+from starlingd.server.workers import GroupingWorker, Pool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,30 +36,32 @@ STATE = Path("/var/lib/starlingd/state.db")
 PROVIDER_THREADS, PROVIDER_QUEUE = 64, 1024
 ACCOUNT_THREADS, ACCOUNT_QUEUE = 8, 4096
 STORE_QUEUE = 8192
+PATTERN_THREADS, PATTERN_QUEUE = 2, 1024
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the daemon until a signal stops it."""
     options = _options(argv)
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO, stream=sys.stderr)
-    sock = notify.inherited_socket() or (bind(options.socket) if options.socket else None)
-    if sock is None:
+    pam, control = notify.inherited_sockets()
+    pam = pam or (bind(options.socket, socket.SOCK_SEQPACKET) if options.socket else None)
+    control = control or (bind(options.control_socket, socket.SOCK_STREAM) if options.control_socket else None)
+    if pam is None:
         sys.exit("starlingd: no socket: start it through starlingd.socket, or name one with --socket")
-    asyncio.run(_run(options, sock))
+    asyncio.run(_run(options, pam, control))
     # A worker may hang in a call whose login was answered long ago; nobody must wait for it while a new daemon starts.
     logging.shutdown()
     os._exit(0)
 
 
-async def _run(options: argparse.Namespace, sock: socket.socket) -> None:
+async def _run(options: argparse.Namespace, pam: socket.socket, control: socket.socket | None) -> None:
     host = _host(options.state)
-    daemon = Daemon(host, sock, lambda: _load(options.config))
+    daemon = Daemon(host, pam, lambda: _load(options.config), control)
     try:
         await daemon.run()
     finally:
         host.audit.close()
-        for pool in (host.pools.provider, host.pools.accounts, host.pools.store):
-            pool.close()
+        host.pools.close()
 
 
 def _host(state: Path) -> Host:
@@ -66,7 +70,8 @@ def _host(state: Path) -> Host:
     pools = Pools(
         provider=Pool("starling", PROVIDER_THREADS, PROVIDER_QUEUE),
         accounts=Pool("nss", ACCOUNT_THREADS, ACCOUNT_QUEUE),
-        store=Pool("store", 1, STORE_QUEUE),
+        store=GroupingWorker("store", STORE_QUEUE, store.together),
+        patterns=Pool("patterns", PATTERN_THREADS, PATTERN_QUEUE),
     )
     return Host(
         gateway=socket.getfqdn(),
@@ -74,8 +79,9 @@ def _host(state: Path) -> Host:
         pools=pools,
         accounts=NssAccounts(),
         store=store,
+        patterns=RegexPatterns(),
         audit=Audit(JournalAuditLog()),
-        logins=Logins(store, pools.store, boot, boottime),
+        logins=Logins(store, pools.store, boot, boottime, Deaths()),
         pushes=PushLedger({}),
         current=None,
     )
@@ -85,7 +91,8 @@ def _load(path: Path) -> Loaded:
     """Read the configuration and build what depends on it; a bad one yields nothing and says why."""
     try:
         settings = config.read(path, config.daemon_secrets())
-        current = Current(settings.rules, _provider(settings), settings.starling.http_timeout)
+        rights = Rights(settings.control.operators, settings.control.helpdesk)
+        current = Current(settings.rules, _provider(settings), settings.starling.http_timeout, rights)
     except config.ConfigError as error:
         return None, f"misconfigured, every login is denied: {error.problems[0]}"
     except Unavailable as outage:
@@ -115,6 +122,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--config", type=Path, default=CONFIG, help="configuration file (default: %(default)s)")
     parser.add_argument("--state", type=Path, default=STATE, help="state database (default: %(default)s)")
     parser.add_argument("--socket", type=Path, help="make the PAM socket here instead of taking systemd's")
+    parser.add_argument("--control-socket", type=Path, help="make the control socket here, likewise")
     return parser.parse_args(argv)
 
 

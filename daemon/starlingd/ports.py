@@ -12,11 +12,15 @@ from starlingd.core.model import Fault, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from contextlib import AbstractContextManager
 
+    from starlingd.core.failures import Failure
+    from starlingd.core.grace import Entry, Key, Miss, Moment
     from starlingd.core.model import Account, Check, NotStarted, Push, PushStatus, Started
-    from starlingd.core.records import Record
+    from starlingd.core.records import Lease, Record
+    from starlingd.core.rules import Grace
 
-__all__ = ["Accounts", "AuditLog", "Fault", "SecondFactor", "Store", "Unavailable"]
+__all__ = ["Accounts", "AuditLog", "Fault", "Patterns", "SecondFactor", "Store", "Unavailable"]
 
 
 class SecondFactor(Protocol):
@@ -30,6 +34,9 @@ class SecondFactor(Protocol):
 
     def check_push(self, request: str, timeout: float) -> PushStatus:
         """Ask how a push stands; raises Unavailable."""
+
+    def probe_token(self, timeout: float) -> None:
+        """Ask for a token as no login caused it; raises Unavailable as the calls of logins do."""
 
 
 class Accounts(Protocol):
@@ -46,10 +53,40 @@ class Store(Protocol):
         """Keep the record of a login that was decided, until it is consumed or forgotten."""
 
     def forget_records(self, login_ids: Iterable[str]) -> None:
-        """Forget records; unknown ids do no harm."""
+        """Forget records, and give back the reuses that these logins took; unknown ids do no harm."""
 
     def records(self) -> list[Record]:
         """All records kept, in no order."""
+
+    def give_back_orphans(self) -> None:
+        """Give back the reuses of logins that have no record: the daemon died in between."""
+
+    def open_session(self, lease: Lease, earned: tuple[Key, Entry] | None) -> None:
+        """Turn the record of ``lease.login_id`` into a session, and write the grace entry it earned, if any."""
+
+    def close_sessions(self, login_ids: Iterable[str]) -> None:
+        """Forget sessions; unknown ids do no harm."""
+
+    def sessions(self) -> list[Lease]:
+        """All sessions kept, in no order."""
+
+    def reuse(self, login_id: str, key: Key, basis: str, rule: Grace, now: Moment) -> Entry | Miss:
+        """Judge the entry under ``key`` (``grace.judge``) and, on a hit, take one reuse for the login ``login_id``."""
+
+    def grace_entry(self, key: Key) -> Entry | None:
+        """Tell one grace entry; one that cannot be read is none."""
+
+    def grace_entries(self) -> list[tuple[Key, Entry]]:
+        """All grace entries, ordered by their keys."""
+
+    def forget_grace(self, keys: Iterable[Key]) -> None:
+        """Forget grace entries; unknown keys do no harm."""
+
+    def forget_grace_of(self, user: str) -> None:
+        """Forget all grace entries of a user."""
+
+    def forget_grace_before(self, wall: float) -> None:
+        """Forget the grace entries whose authentication is older than wall-clock time ``wall``."""
 
     def add_push_failure(self, user: str, at: float, *, denied: bool) -> None:
         """Note that a push to the canonical ``user`` was denied or left unanswered at wall-clock time ``at``."""
@@ -59,6 +96,28 @@ class Store(Protocol):
 
     def push_failures(self, since: float) -> Mapping[str, list[tuple[float, bool]]]:
         """Tell each canonical user's push failures younger than ``since``: (wall-clock time, denied)."""
+
+    def add_failure(self, user: str, place: str, at: float) -> None:
+        """Note a wrong code of the canonical ``user`` from ``place`` at wall-clock time ``at``."""
+
+    def clear_failures(self, user: str, place: str) -> None:
+        """Let a user's wrong codes from a place count for the day's ceiling only: a right one came."""
+
+    def forget_failures(self, user: str) -> None:
+        """Forget a user's wrong codes."""
+
+    def failures(self, since: float) -> list[Failure]:
+        """Tell the wrong codes younger than ``since``, oldest first, times by the wall clock."""
+
+    def together(self) -> AbstractContextManager[None]:
+        """Make the calls within it one transaction: on disk when it ends, or, with Unavailable, not at all."""
+
+
+class Patterns(Protocol):
+    """A matcher of regular expressions that strangers' input cannot keep busy."""
+
+    def matches(self, pattern: str, text: str) -> bool:
+        """Tell whether the pattern matches the whole text; False when finding out takes too long."""
 
 
 class AuditLog(Protocol):

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from starlingd.core.conversation import SHORTEST_PUSH, Facts
 from starlingd.core.model import (
     Account,
     Check,
@@ -23,6 +22,7 @@ from starlingd.core.model import (
     Started,
     Unavailable,
 )
+from starlingd.core.secondfactor import SHORTEST_PUSH, Facts
 from starlingd.core.steps import (
     Ask,
     CancelPush,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from starlingd.core import sentences
-from starlingd.core.conversation import reason_of, refuse
 from starlingd.core.model import Fault, Outcome, Reason, Result, Unavailable, Verdict
 from starlingd.core.sentences import sentence
 from starlingd.core.steps import Verify
+from starlingd.core.verdicts import reason_of, refuse
 from tests.unit.script import INTERRUPTIONS, OUTAGES, RIGHT
 
 YES = {Reason.PUSH_APPROVED, Reason.CODE_VERIFIED, Reason.KEY_ONLY_ALLOWED}
@@ -33,7 +33,7 @@ def test_a_refusal_cannot_be_made_with_a_result_that_opens(result: Result) -> No
 
 
 def test_a_step_that_is_printed_does_not_show_the_code() -> None:
-    step = Verify("alice", RIGHT)
+    step = Verify("alice", "alice", RIGHT)
     assert step.code == RIGHT
     assert RIGHT not in f"{step} {step!r}"
 

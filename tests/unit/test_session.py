@@ -82,7 +82,7 @@ def test_a_denied_push_is_final_and_remembered() -> None:
         await module.answer("")
         done = await module.done()
         assert (done["result"], done["reason"]) == ("maxtries", "push_denied")
-        assert [(user, denied) for user, _, denied in bastion.store.failures] == [("alice", True)]
+        assert [(user, denied) for user, _, denied in bastion.store.failed_pushes] == [("alice", True)]
 
     on_bastion(test, FAST)
 
@@ -115,7 +115,7 @@ def test_a_hang_up_during_a_push_stops_the_polling_and_leaves_nothing() -> None:
         [event] = bastion.events()
         assert event["STARLING_REASON"] == "hung_up"
         assert bastion.store.kept == {}
-        assert [denied for _, _, denied in bastion.store.failures] == [False]
+        assert [denied for _, _, denied in bastion.store.failed_pushes] == [False]
         assert len(bastion.provider.calls) == polls
 
     on_bastion(test, FAST)
@@ -303,7 +303,7 @@ def test_records_survive_a_restart() -> None:
         login = await log_in(bastion)
         async with Bastion.running() as restarted:
             restarted.store.kept = bastion.store.kept
-            await restarted.host.logins.load()
+            await restarted.host.logins.load(lambda _: True)
             opened = await (await restarted.call("open_session", MONITOR, login=login)).done()
             assert opened["result"] == "success"
 

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from starlingd.core.conversation import SHORTEST_PUSH, VERDICT_TIME, converse
+from starlingd.core.conversation import converse
 from starlingd.core.model import Check, Fault, PushStatus, Reason, Result, Unavailable
 from starlingd.core.rules import Rules
+from starlingd.core.secondfactor import SHORTEST_PUSH, VERDICT_TIME
 from starlingd.core.sentences import TIME_UP
 from starlingd.core.steps import Ask, CheckPush, LookUp, Pause, StartPush, Verify
 from tests.unit.script import (
@@ -33,7 +34,7 @@ ASKED: list[Line] = [
     (LookUp("alice"), ALICE),
     (Ask("Press Enter for push notification (number 42) or type one-time password: ", echo=True), RIGHT),
 ]
-VERIFY = Verify("alice", RIGHT)
+VERIFY = Verify("alice", "alice", RIGHT)
 LONGEST_WAIT = DEADLINE - VERDICT_TIME - START
 
 

@@ -37,6 +37,15 @@ def connection_of(login: Login) -> Connection:
     return Connection(login.caller, "")
 
 
+def connections_of(login: Login) -> tuple[Connection, ...]:
+    """Tell every connection that this call may belong to: in the account hook the caller may be the monitor itself."""
+    return (
+        Connection(login.parent, login.connection),
+        Connection(login.caller, login.connection),
+        Connection(login.caller, ""),
+    )
+
+
 @dataclass(slots=True)
 class _Count:
     answers: int

@@ -7,329 +7,190 @@ a provider's yes or an explicit rule, and never tell a user more than a sentence
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from starlingd.core import policy, pushes
-from starlingd.core.model import (
-    Check,
-    Factor,
-    Fault,
-    NotStarted,
-    Outcome,
-    PushStatus,
-    Reason,
-    Result,
-    Started,
-    Unavailable,
-    Verdict,
-)
-from starlingd.core.rules import WithoutSecondFactor
-from starlingd.core.sentences import FAILED, sentence
+from starlingd.core import policy, questions
+from starlingd.core.model import Factor, Outcome, Reason, Result, Unavailable, Verdict
+from starlingd.core.policy import Ending, Fact, Known, Plan
+from starlingd.core.rules import ExemptResult, FailMode, OnMappingFailure, WithoutSecondFactor
+from starlingd.core.secondfactor import Candidate, Facts, ask_until_decided, push_unasked
+from starlingd.core.sentences import FAILED, TOO_MANY_SESSIONS
 from starlingd.core.steps import (
-    Ask,
-    CancelPush,
-    CheckPush,
     Conversation,
+    CountSessions,
+    FindGroup,
+    FindIdentity,
     Interrupted,
     LookUp,
     Pause,
+    Probe,
     Reply,
-    Say,
-    StartPush,
+    Reuse,
     Step,
-    Verify,
 )
+from starlingd.core.verdicts import refuse, refuse_for
 
 if TYPE_CHECKING:
-    from starlingd.core.model import Account, Login
+    from collections.abc import Generator
+
+    from starlingd.core.model import Login
     from starlingd.core.rules import Rules
 
-SHORTEST_PUSH = 5
-"""Seconds; a push that would live shorter is not started."""
-VERDICT_TIME = 2
-"""Seconds kept back from the deadline for giving the verdict."""
 STRANGER = ":"
 """Begins the name under which pushes to a name without an account are limited; no account's name can hold it."""
 LONGEST_UNKNOWN_NAME = 64
 """Characters of such a name at most; it bounds what a flood can store."""
 ACCOUNT_RULE = "account.without_second_factor"
-
-# What an outage is called, by the port it came from or else by its kind.
-_BY_PORT = {"nss": Reason.NSS_UNAVAILABLE, "store": Reason.STORE_UNAVAILABLE}
-_BY_FAULT = {
-    Fault.UNREACHABLE: Reason.UNREACHABLE,
-    Fault.RATE_LIMITED: Reason.RATE_LIMITED,
-    Fault.MISCONFIGURED: Reason.MISCONFIGURED,
-    Fault.BUSY: Reason.BUSY,
-    Fault.BROKEN: Reason.SERVICE_ERROR,
-}
-_NOT_STARTED = {
-    NotStarted.NOT_ENROLLED: Reason.NOT_ENROLLED,
-    NotStarted.PENDING: Reason.PUSH_PENDING,
-    NotStarted.LIMIT: Reason.PUSH_LIMIT,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What the server knows before a login starts.
-
-    ``answers_spent`` and ``closed`` are of the login's connection; ``number`` is this login's two digits; ``gateway``
-    is the host's full name.
-    """
-
-    gateway: str
-    number: str
-    answers_spent: int = 0
-    closed: bool = False
-
-
-Trial = Generator[Step, Reply, tuple[Verdict, float]]
-"""A part of a conversation that ends with a verdict and the time."""
+NOBODY = frozenset({Reason.UNKNOWN_USER, Reason.ROOT_NOT_PERMITTED})
+"""Why somebody is nobody: asked like everybody else, and never let in."""
 
 
 def converse(login: Login, facts: Facts, rules: Rules) -> Conversation:
-    """Authenticate: ask for a code or a push until somebody is let in or the attempts are spent."""
+    """Authenticate: let in whom a rule lets in, and ask everybody else."""
     if facts.closed or facts.answers_spent >= rules.max_attempts:
         return refuse(Reason.ATTEMPTS_SPENT, Result.MAXTRIES, rule="auth.max_attempts")
     try:
-        account, now = yield LookUp(login.user)
+        known, plan, now = yield from plan_login(login, rules)
+        verdict = yield from _follow(login, facts, rules, known, plan, now)
     except (Interrupted, Unavailable) as end:
-        return refuse(reason_of(end), Result.AUTH_ERR)
-    candidate = _Candidate.of(login, account, facts, rules)
-    if login.service in rules.interactive_services:
-        verdict = yield from _ask_until_decided(candidate, facts.answers_spent)
-    else:
-        verdict = yield from _push_unasked(candidate, rules.push_timeout, now)
-    return candidate.explain(verdict)
+        return refuse_for(end, Result.AUTH_ERR)
+    return verdict
 
 
 def confirm(login: Login, facts: Facts, rules: Rules) -> Conversation:
     """Decide, in the account hook, about a login that passed no second factor (DESIGN §5.3)."""
+    if facts.closed:
+        return refuse(Reason.ATTEMPTS_SPENT, Result.ACCT_DENIED, rule="auth.max_attempts")
     try:
-        account, now = yield LookUp(login.user)
+        known, plan, now = yield from plan_login(login, rules)
+        verdict = yield from _confirm(login, facts, rules, known, plan, now)
     except (Interrupted, Unavailable) as end:
-        return refuse(reason_of(end), Result.ACCT_DENIED)
-    candidate = _Candidate.of(login, account, facts, rules)
-    if candidate.identity is None:
-        return candidate.explain(refuse(Reason.UNKNOWN_USER, Result.ACCT_DENIED))
+        return refuse_for(end, Result.ACCT_DENIED)
+    return verdict if verdict.lets_in else replace(verdict, result=Result.ACCT_DENIED)
+
+
+def plan_login(login: Login, rules: Rules) -> Generator[Step, Reply, tuple[Known, Plan, float]]:
+    """Gather the facts that the rules ask for, and no others, until there is a plan."""
+    known, now = Known(), 0.0
+    while isinstance(plan := policy.decide(login, known, rules), Fact):
+        known, now = yield from _learn(plan, login, known, rules)
+    return known, plan, now
+
+
+def _learn(fact: Fact, login: Login, known: Known, rules: Rules) -> Generator[Step, Reply, tuple[Known, float]]:
+    told, account = known.told | {fact}, known.account
+    if fact is Fact.ACCOUNT or account is None:
+        found, now = yield LookUp(login.user)
+        return replace(known, told=told, account=found), now
+    if fact is Fact.GROUP:
+        group, now = yield FindGroup(login.user, rules.groups.excepted if rules.groups else ())
+        return replace(known, told=told, group=group), now
+    if fact is Fact.SESSIONS:
+        count, now = yield CountSessions(account.name, policy.place_of(login))
+        return replace(known, told=told, sessions=count), now
+    if fact is Fact.GRACE:
+        key = policy.grace_key(login, account, rules)
+        entry, now = yield Reuse(key, policy.basis_of(login, account, rules))  # type: ignore[arg-type]  # decide saw it
+        return replace(known, told=told, entry=entry), now
+    mapped, now = yield from _find_identity(login, rules)
+    return replace(known, told=told, mapped=mapped), now
+
+
+def _find_identity(login: Login, rules: Rules) -> Generator[Step, Reply, tuple[str, float]]:
+    try:
+        return (yield FindIdentity(login.user, rules.mapping_attribute))
+    except Unavailable:
+        if rules.on_mapping_failure is OnMappingFailure.DENY:
+            raise
+    _, now = yield Pause(0.0)
+    return "", now
+
+
+def _follow(login: Login, facts: Facts, rules: Rules, known: Known, plan: Plan, now: float) -> Conversation:
+    """Carry out a plan in authenticate, where there may be somebody to talk to."""
+    if plan.ending is Ending.DENY and plan.reason not in NOBODY:
+        return _denied(plan, known)
+    prompted = login.service in rules.interactive_services
+    unasked = None if prompted or plan.reason is Reason.BREAK_GLASS else questions.required(rules)
+    if unasked is not None:
+        return questions.refused(unasked)
+    if plan.ending in {Ending.EXEMPT, Ending.CACHED}:
+        verdict = _let_in(plan, rules)
+    else:
+        candidate = _candidate(login, facts, rules, known, plan)
+        if prompted:
+            verdict = yield from ask_until_decided(candidate, facts.answers_spent)
+        else:
+            verdict = yield from push_unasked(candidate, rules.push_timeout, now)
+        verdict = yield from _fail_open(known, rules, _explain(verdict, plan), plan)
+    if verdict.lets_in and prompted:
+        verdict = yield from questions.ask_all(rules, verdict)
+    return verdict
+
+
+def _confirm(login: Login, facts: Facts, rules: Rules, known: Known, plan: Plan, now: float) -> Conversation:
+    """Carry out a plan in the account hook, where there is nobody to talk to."""
+    if plan.ending is Ending.DENY:
+        return _denied(plan, known)
+    unasked = None if plan.reason is Reason.BREAK_GLASS else questions.required(rules)
+    if unasked is not None:
+        return questions.refused(unasked)
+    if plan.ending in {Ending.EXEMPT, Ending.CACHED}:
+        return _let_in(plan, rules)
     if rules.without_second_factor is WithoutSecondFactor.ALLOW:
         return Verdict(Outcome.ALLOW, Result.SUCCESS, Reason.KEY_ONLY_ALLOWED, rule=ACCOUNT_RULE)
     if rules.without_second_factor is WithoutSecondFactor.DENY:
         return refuse(Reason.NO_SECOND_FACTOR, Result.ACCT_DENIED, rule=ACCOUNT_RULE)
     lifetime = min(rules.push_timeout, rules.account_push_timeout)
-    verdict = yield from _push_unasked(candidate, lifetime, now)
-    return replace(verdict, result=verdict.result if verdict.lets_in else Result.ACCT_DENIED, rule=ACCOUNT_RULE)
+    verdict = yield from push_unasked(_candidate(login, facts, rules, known, plan), lifetime, now)
+    return replace(_explain(verdict, plan), rule=ACCOUNT_RULE)
 
 
-def refuse(reason: Reason, result: Result, *, rule: str = "", factor: Factor = Factor.NONE) -> Verdict:
-    """Make a denial with the sentence that goes with its reason."""
-    return Verdict(Outcome.DENY, result, reason, factor, rule, sentence(reason))
+def _candidate(login: Login, facts: Facts, rules: Rules, known: Known, plan: Plan) -> Candidate:
+    user = known.account.name if known.account else STRANGER + login.user[:LONGEST_UNKNOWN_NAME]
+    return Candidate(login, user, plan.identity, facts, rules)
 
 
-def reason_of(end: Interrupted | Unavailable) -> Reason:
-    """Tell what the audit log calls an interruption or an outage."""
-    if isinstance(end, Interrupted):
-        return end.reason
-    return _BY_PORT.get(end.port) or _BY_FAULT[end.fault]
-
-
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """Whoever is logging in; ``identity`` is None for nobody, who is treated the same but never let in."""
-
-    login: Login
-    user: str
-    identity: str | None
-    is_root: bool
-    facts: Facts
-    rules: Rules
-
-    @classmethod
-    def of(cls, login: Login, account: Account | None, facts: Facts, rules: Rules) -> _Candidate:
-        identity = policy.identity_of(login, account, rules)
-        user = account.name if account else STRANGER + login.user[:LONGEST_UNKNOWN_NAME]
-        return cls(login, user, identity, account is not None and account.uid == 0, facts, rules)
-
-    def explain(self, verdict: Verdict) -> Verdict:
-        """Give nobody's denial its true reason for the audit log, and keep what the user sees."""
-        if self.identity is not None:
-            return verdict
-        reason, rule = (Reason.ROOT_NOT_PERMITTED, policy.ROOT_RULE) if self.is_root else (Reason.UNKNOWN_USER, "")
-        evidence = {**verdict.evidence, "seen_as": verdict.reason}
-        # Whatever the verdict was, nobody is denied: this is the last line of that rule.
-        result = Result.AUTH_ERR if verdict.lets_in else verdict.result
-        return Verdict(Outcome.DENY, result, reason, Factor.NONE, rule, verdict.sentence or FAILED, evidence)
-
-
-def _push_unasked(candidate: _Candidate, longest: int, now: float) -> Conversation:
-    """Push to somebody who is shown no prompt."""
-    try:
-        verdict, _ = yield from _push(candidate, longest, now, prompted=False)
-    except (Interrupted, Unavailable) as end:
-        return refuse(reason_of(end), Result.AUTH_ERR)
+def _denied(plan: Plan, known: Known) -> Verdict:
+    verdict = refuse(plan.reason or Reason.INTERNAL_ERROR, Result.AUTH_ERR, rule=plan.rule)
+    if plan.reason is Reason.CONNECTION_LIMIT:
+        return replace(verdict, sentence=TOO_MANY_SESSIONS.format(open=known.sessions))
     return verdict
 
 
-def _ask_until_decided(candidate: _Candidate, spent: int) -> Conversation:
-    failures: list[str] = []
-    try:
-        verdict = yield from _ask_repeatedly(candidate, spent, failures)
-    except (Interrupted, Unavailable) as end:
-        verdict = refuse(reason_of(end), Result.AUTH_ERR)
-    # However it ended: whoever guesses twice and then hangs up must not leave less of a trace.
-    return replace(verdict, evidence={**verdict.evidence, "failures": ",".join(failures)}) if failures else verdict
+def _let_in(plan: Plan, rules: Rules) -> Verdict:
+    """Let in whom a rule or an earlier authentication lets in."""
+    reason = plan.reason or Reason.INTERNAL_ERROR
+    if plan.ending is Ending.CACHED or rules.exempt_result is ExemptResult.SUCCESS:
+        return Verdict(Outcome.ALLOW, Result.SUCCESS, reason, rule=plan.rule)
+    return Verdict(Outcome.IGNORE, Result.IGNORE, reason, rule=plan.rule)
 
 
-def _ask_repeatedly(candidate: _Candidate, spent: int, failures: list[str]) -> Conversation:
-    """Ask until there is a verdict; the reasons of failed attempts are added to ``failures``."""
-    rules = candidate.rules
-    while True:
-        answer, now = yield Ask(_prompt(candidate), echo=not rules.disable_echo)
-        verdict, _ = yield from _try(candidate, answer, now)
-        spent += 1
-        if verdict.lets_in or verdict.reason not in _MAY_TRY_AGAIN:
-            return verdict
-        failures.append(verdict.reason)
-        if spent >= rules.max_attempts:
-            return refuse(verdict.reason, Result.MAXTRIES, rule="auth.max_attempts", factor=verdict.factor)
-        yield Say(verdict.sentence)
+def _explain(verdict: Verdict, plan: Plan) -> Verdict:
+    """Complete a verdict for the audit log; nobody's denial gets its true reason, and the user sees what he saw."""
+    if plan.identity is None:
+        evidence = {**verdict.evidence, "seen_as": verdict.reason}
+        # Whatever the verdict was, nobody is denied: this is the last line of that rule.
+        result = Result.AUTH_ERR if verdict.lets_in else verdict.result
+        reason, words = plan.reason or Reason.INTERNAL_ERROR, verdict.sentence or FAILED
+        return Verdict(Outcome.DENY, result, reason, Factor.NONE, plan.rule, words, evidence)
+    evidence = {**verdict.evidence}
+    if verdict.reason is Reason.NOT_ENROLLED and not policy.is_starling_id(plan.identity):
+        evidence["identity"] = policy.NOT_DIGITS
+    return replace(verdict, rule=verdict.rule or plan.rule, evidence=evidence)
 
 
-_MAY_TRY_AGAIN = frozenset(
-    {
-        Reason.WRONG_CODE,
-        Reason.NOT_A_CODE,
-        Reason.NOT_ENROLLED,
-        Reason.PUSH_EXPIRED,
-        Reason.PUSH_TIMEOUT,
-        Reason.PUSH_LIMIT,
-        Reason.PUSH_PENDING,
-    }
-)
-
-
-def _prompt(candidate: _Candidate) -> str:
-    return candidate.rules.prompt.replace("{number}", candidate.facts.number) + " "
-
-
-def _try(candidate: _Candidate, answer: str, now: float) -> Trial:
-    # Not even blanks: sshd leaves only what is quite empty as it is for users it does not know (FIELD-FACTS 14).
-    if not answer:
-        return (yield from _push(candidate, candidate.rules.push_timeout, now, prompted=True))
-    code = policy.code_in(answer)
-    if code is None and not policy.might_be_code(answer):
-        return refuse(Reason.NOT_A_CODE, Result.AUTH_ERR), now
-    # What has the length of a code but is none takes a code's time, as sshd's junk for unknown users does.
-    check, now = yield from _verify(candidate.identity if code else None, code or "", candidate.login.deadline)
-    if check is Check.RIGHT and code and candidate.identity is not None:
-        return Verdict(Outcome.ALLOW, Result.SUCCESS, Reason.CODE_VERIFIED, Factor.CODE), now
-    if code is None:
-        return refuse(Reason.NOT_A_CODE, Result.AUTH_ERR), now
-    reason = Reason.NOT_ENROLLED if check is Check.NOT_ENROLLED else Reason.WRONG_CODE
-    return refuse(reason, Result.AUTH_ERR, factor=Factor.CODE), now
-
-
-def _verify(identity: str | None, code: str, deadline: float) -> Generator[Step, Reply, tuple[Check, float]]:
-    """Check a code; a service that asks to wait is obeyed once, if the deadline allows."""
-    step = Verify(identity, code)
-    try:
-        return (yield step)
-    except Unavailable as outage:
-        now = yield from _time()
-        if not _worth_waiting(outage, deadline - VERDICT_TIME - now):
-            raise
-        yield Pause(outage.retry_after)
-        return (yield step)
-
-
-def _push(candidate: _Candidate, longest: int, now: float, *, prompted: bool) -> Trial:
-    """Send a push and wait for its end, for at most ``longest`` seconds and never past the login's deadline."""
-    latest = min(now + longest, candidate.login.deadline - VERDICT_TIME)
-    number = candidate.facts.number if prompted and candidate.rules.push_number else ""
-    started, now = yield from _start_push(candidate, number, now, latest)
-    if not isinstance(started, Started):
-        return refuse(started, Result.AUTH_ERR, factor=Factor.PUSH), now
-    try:
-        verdict, now = yield from _await_answer(candidate, started.request, now, latest)
-    except (Interrupted, Unavailable):
-        yield from _give_up(candidate)
-        raise
-    if verdict.reason is Reason.PUSH_TIMEOUT:
-        yield from _give_up(candidate)
-    return verdict, now
-
-
-def _give_up(candidate: _Candidate) -> Generator[Step, Reply, None]:
-    """Cancel a pending push; a store that cannot note it changes nothing, as for nobody, who is never noted."""
-    with suppress(Unavailable):
-        yield CancelPush(candidate.user)
-
-
-def _start_push(
-    candidate: _Candidate, number: str, now: float, latest: float
-) -> Generator[Step, Reply, tuple[Started | Reason, float]]:
-    """Start a push that ends by ``latest``; only a service that asked to wait is asked twice: no phone rings twice."""
-    for asked_before in (False, True):
-        lifetime = int(latest - now)
-        if lifetime < SHORTEST_PUSH:
-            break
-        push = pushes.describe(candidate.login, candidate.rules, candidate.facts.gateway, number, lifetime)
-        try:
-            started, now = yield StartPush(candidate.user, candidate.identity, push)
-        except Unavailable as outage:
-            now = yield from _time()
-            if asked_before or not _worth_waiting(outage, latest - SHORTEST_PUSH - now):
-                raise
-            _, now = yield Pause(outage.retry_after)
-        else:
-            return (started if isinstance(started, Started) else _NOT_STARTED[started]), now
-    return Reason.DEADLINE, now
-
-
-def _await_answer(candidate: _Candidate, request: str, now: float, ends: float) -> Trial:
-    """Poll until the push has an answer or its time is up; a poll that fails is no verdict, the last one's is."""
-    outage: Unavailable | None = None
-    for pause in pushes.pauses(candidate.rules.poll_interval):
-        wait = max(pause, outage.retry_after) if outage else pause
-        _, now = yield Pause(max(0.0, min(wait, ends - now)))
-        try:
-            status, now = yield CheckPush(candidate.user, candidate.identity, request)
-            outage = None
-        except Unavailable as failed:
-            if failed.fault is Fault.MISCONFIGURED:
-                raise
-            outage, status = failed, PushStatus.PENDING
-            now = yield from _time()
-        if status in _ENDINGS:
-            return _end_of_push(candidate, status), now
-        if now >= ends:
-            break
-    if outage:
-        raise outage
-    return refuse(Reason.PUSH_TIMEOUT, Result.AUTH_ERR, factor=Factor.PUSH), now
-
-
-_ENDINGS = frozenset({PushStatus.APPROVED, PushStatus.DENIED, PushStatus.EXPIRED})
-
-
-def _end_of_push(candidate: _Candidate, status: PushStatus) -> Verdict:
-    if status is PushStatus.APPROVED and candidate.identity is not None:
-        return Verdict(Outcome.ALLOW, Result.SUCCESS, Reason.PUSH_APPROVED, Factor.PUSH)
-    if status is PushStatus.EXPIRED:
-        return refuse(Reason.PUSH_EXPIRED, Result.AUTH_ERR, factor=Factor.PUSH)
-    return refuse(Reason.PUSH_DENIED, Result.MAXTRIES, factor=Factor.PUSH)
-
-
-def _time() -> Generator[Step, Reply, float]:
-    """Learn the time after a call that failed, which may have taken long: an exception does not bring it."""
-    _, now = yield Pause(0.0)
-    return now
-
-
-def _worth_waiting(outage: Unavailable, patience: float) -> bool:
-    """Tell whether a service that said "too many requests" can be asked again within ``patience`` seconds."""
-    return outage.fault is Fault.RATE_LIMITED and 0 < outage.retry_after <= patience
+def _fail_open(known: Known, rules: Rules, verdict: Verdict, plan: Plan) -> Conversation:
+    """Let in, loudly, whom ``fail_mode = safe`` lets in while nobody can be asked (SEMANTICS §10)."""
+    account = known.account
+    if verdict.reason is not Reason.UNREACHABLE or rules.fail_mode is not FailMode.SAFE:
+        return verdict
+    if plan.identity is None or account is None or account.uid == 0:
+        return verdict
+    if rules.fail_open_users is not None and account.name not in rules.fail_open_users:
+        return verdict
+    unreachable, _ = yield Probe()
+    if unreachable is not True:
+        return verdict
+    return Verdict(Outcome.ALLOW, Result.SUCCESS, Reason.FAIL_OPEN, rule="auth.fail_mode", evidence=verdict.evidence)

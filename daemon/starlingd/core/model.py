@@ -52,6 +52,12 @@ class Reason(StrEnum):
 
     PUSH_APPROVED = "push_approved"
     CODE_VERIFIED = "code_verified"
+    CACHED = "cached"
+    EXEMPT_USER_LIST = "exempt_user_list"
+    EXEMPT_LDAP_GROUP = "exempt_ldap_group"
+    EXEMPT_NETWORK = "exempt_network"
+    BREAK_GLASS = "break_glass"
+    FAIL_OPEN = "fail_open"
     KEY_ONLY_ALLOWED = "key_only_allowed"
 
     WRONG_CODE = "wrong_code"
@@ -62,14 +68,19 @@ class Reason(StrEnum):
     PUSH_LIMIT = "push_limit"
     PUSH_PENDING = "push_pending"
     ATTEMPTS_SPENT = "attempts_spent"
+    TOO_MANY_ATTEMPTS = "too_many_attempts"
     NOT_ENROLLED = "not_enrolled"
+    MAPPING_FAILED = "mapping_failed"
     UNKNOWN_USER = "unknown_user"
     ROOT_NOT_PERMITTED = "root_not_permitted"
+    ACCOUNT_DISABLED = "account_disabled"
+    CONNECTION_LIMIT = "connection_limit"
     NO_SECOND_FACTOR = "no_second_factor"
     NO_RECORD = "no_record"
     UNREACHABLE = "unreachable"
     RATE_LIMITED = "rate_limited"
     SERVICE_ERROR = "service_error"
+    DIRECTORY_UNAVAILABLE = "directory_unavailable"
     STORE_UNAVAILABLE = "store_unavailable"
     NSS_UNAVAILABLE = "nss_unavailable"
     BUSY = "busy"
@@ -78,6 +89,7 @@ class Reason(StrEnum):
     HUNG_UP = "hung_up"
     PROTOCOL_ERROR = "protocol_error"
     TOO_LONG = "too_long"
+    QUESTION_REFUSED = "question_refused"
     INTERNAL_ERROR = "internal_error"
 
 
@@ -117,13 +129,17 @@ class Login:
     parent: Process
     deadline: float
     login_id: str
+    ssh_key: str = ""
+    """The fingerprint of the public key in ``auth_info``, if there is one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """How a conversation ended. ``rule`` is the section and key that decided; ``evidence`` goes to the audit log only.
 
-    ``sentence`` is for the user (SEMANTICS §9) and empty when there is nothing to say.
+    ``sentence`` is for the user (SEMANTICS §9) and empty when there is nothing to say. ``answers`` are those to
+    questions that go to the audit log, ``exports`` those that go to the session's environment, both by the question's
+    key.
     """
 
     outcome: Outcome
@@ -133,6 +149,8 @@ class Verdict:
     rule: str = ""
     sentence: str = ""
     evidence: Mapping[str, str] = field(default_factory=dict)
+    answers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    exports: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         # The audit log and the record go by the outcome, PAM by the result: they must never say different things.
@@ -151,6 +169,8 @@ class Check(Enum):
     RIGHT = "right"
     WRONG = "wrong"
     NOT_ENROLLED = "not_enrolled"
+    LOCKED = "locked"
+    """Not asked: too many wrong codes of this user. No provider answers this."""
 
 
 class PushStatus(Enum):
@@ -188,6 +208,8 @@ class NotStarted(Enum):
     """Another push of this user waits for an answer."""
     LIMIT = "limit"
     """Too many pushes of this user were denied or left unanswered."""
+    LOCKED = "locked"
+    """Too many wrong codes of this user."""
 
 
 class Fault(Enum):

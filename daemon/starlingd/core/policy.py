@@ -1,40 +1,310 @@
-"""Who is asked about whom: from an account to the identity that the provider knows.
+"""Who is asked, about whom, and why: the order of SEMANTICS §1 as plain functions of values.
 
-Plain functions of values. Nothing here may ask anybody anything.
+``decide`` is told what is known and returns either a Plan or the next fact it needs, so that a login costs no look-up
+that its rules do not ask for, and ``explain`` goes the same way without side effects. Nothing here may do I/O; nothing
+here lets anybody in but an explicit rule or a grace entry.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
+from starlingd.core import grace
+from starlingd.core.model import Account, Reason
+from starlingd.core.rules import Allow, OnMappingFailure
+
 if TYPE_CHECKING:
-    from starlingd.core.model import Account, Login
+    from starlingd.core.model import Login
     from starlingd.core.rules import Rules
 
-ROOT_RULE = "auth.permit_root"
 CODE_LENGTHS = range(6, 13)
 """How many digits a one-time code has (SEMANTICS §13)."""
 LONGEST_TYPED_CODE = 24
 """Longest answer, in bytes, that may still be a code with blanks in it."""
 
+ROOT_RULE = "auth.permit_root"
+USER_LIST_RULE = "whitelist source=user_list"
+NETWORK_RULE = "whitelist source=network"
+GROUP_RULE = "whitelist source=ldap_server_group"
+LIMIT_RULE = "connection_limit by=client_ip_gateway_user.limit"
+GRACE_RULE = "authentication_cache"
+EXPLICIT_RULE = "usermapping source=explicit"
+DIRECTORY_RULE = "usermapping source=ldap_server"
+DOMAIN_RULE = "username_transform.append_domain"
+
+EXEMPTIONS = frozenset({Reason.BREAK_GLASS, Reason.EXEMPT_USER_LIST, Reason.EXEMPT_NETWORK, Reason.EXEMPT_LDAP_GROUP})
+"""Why somebody is let in without being asked, whoever he is."""
+
+NOT_DIGITS = "the identity is not all digits, as Starling's ids are"
+
 _CODE = re.compile(r"[0-9]{6,12}", re.ASCII)
 
 
-def may_use_second_factor(account: Account | None, rules: Rules) -> bool:
-    """Tell whether the provider may be asked about this account at all."""
-    return account is not None and (account.uid != 0 or rules.permit_root)
+class Fact(Enum):
+    """What ``decide`` may have to be told."""
+
+    ACCOUNT = "account"
+    GROUP = "group"
+    SESSIONS = "sessions"
+    GRACE = "grace"
+    MAPPED = "mapped"
 
 
-def identity_of(login: Login, account: Account | None, rules: Rules) -> str | None:
-    """Find the identity the provider is asked about, or None for nobody (SEMANTICS §6).
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a login so far; ``told`` names the facts that are, since each may be None or empty.
 
-    A mapping may name the user as typed or the account's own name, so that no spelling of a name escapes it.
+    ``account`` is None when there certainly is none. ``group`` is the directory group that counts, "" for none, and
+    None when the directory could not tell. ``sessions`` counts the user's open ones from the same place. ``entry`` is
+    the grace entry as it is after this reuse, or why there is none. ``mapped`` is the directory's identity or "".
     """
-    if account is None or not may_use_second_factor(account, rules):
+
+    told: frozenset[Fact] = frozenset()
+    account: Account | None = None
+    group: str | None = None
+    sessions: int = 0
+    entry: grace.Entry | grace.Miss = grace.Miss.OFF
+    mapped: str = ""
+
+
+class Ending(StrEnum):
+    """How a plan ends, as ``explain`` prints it (SEMANTICS §12)."""
+
+    EXEMPT = "exempt"
+    CACHED = "cached"
+    SECOND_FACTOR = "second_factor"
+    DENY = "deny"
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """One step of a plan: what was looked at, what came out, and the rule that says so."""
+
+    step: str
+    result: str
+    rule: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done with a login; ``reason`` is None where a second factor has yet to say.
+
+    ``identity`` is whom the service would be asked about. ``rule`` is the section and key that decided.
+    """
+
+    ending: Ending
+    reason: Reason | None
+    rule: str = ""
+    identity: str | None = None
+    steps: tuple[Decided, ...] = field(default=())
+
+
+def decide(login: Login, known: Known, rules: Rules) -> Plan | Fact:
+    """Follow the order of SEMANTICS §1 and DESIGN §5.3 as far as what is known leads."""
+    return _Walk(login, known, rules).go()
+
+
+@dataclass(slots=True)
+class _Walk:
+    """One way through the order; each method is a gate that ends the way, asks for a fact, or lets pass (None)."""
+
+    login: Login
+    known: Known
+    rules: Rules
+    steps: list[Decided] = field(default_factory=list)
+
+    def go(self) -> Plan | Fact:
+        if Fact.ACCOUNT not in self.known.told:
+            return Fact.ACCOUNT
+        account = self.known.account
+        if account is None:
+            return self._end(Ending.DENY, Reason.UNKNOWN_USER, "account", "unknown")
+        self._note("account", f"{account.name}, uid {account.uid}")
+        names = (self.login.user, account.name)
+        if all(name in self.rules.break_glass for name in names):
+            return self._end(
+                Ending.EXEMPT, Reason.BREAK_GLASS, "break_glass", "exempt", f"{USER_LIST_RULE}.break_glass"
+            )
+        if account.uid == 0 and not self.rules.permit_root:
+            return self._end(Ending.DENY, Reason.ROOT_NOT_PERMITTED, "root", "not permitted", ROOT_RULE)
+        exemption = self._exempted_by(names)
+        if isinstance(exemption, Fact):
+            return exemption
+        return self._limit() or exemption or self._grace(account) or self._map(account)
+
+    def _exempted_by(self, names: tuple[str, str]) -> Plan | Fact | None:
+        """Look at both sources and ours, the user list first; either one exempts (SEMANTICS §5)."""
+        listed = self.rules.user_list
+        if listed is not None:
+            if all(_turns(listed.allow, _names(name, listed.allow, listed.excepted)) for name in names):
+                return self._end(
+                    Ending.EXEMPT, Reason.EXEMPT_USER_LIST, "user_list", "exempt", f"user_list {listed.name}"
+                )
+            self._note("user_list", "not exempt", f"user_list {listed.name}")
+        if self.rules.networks is not None:
+            if _is_in_exempt_network(self.login.client_ip, self.rules):
+                return self._end(Ending.EXEMPT, Reason.EXEMPT_NETWORK, "network", "exempt", NETWORK_RULE)
+            self._note("network", "not exempt", NETWORK_RULE)
+        return self._exempted_by_group()
+
+    def _exempted_by_group(self) -> Plan | Fact | None:
+        if self.rules.groups is None:
+            return None
+        if Fact.GROUP not in self.known.told:
+            return Fact.GROUP
+        group = self.known.group
+        if group is None:
+            self._note("ldap_group", "not exempt: the directory could not tell", GROUP_RULE)
+        elif _turns(self.rules.groups.allow, bool(group)):
+            return self._end(
+                Ending.EXEMPT, Reason.EXEMPT_LDAP_GROUP, "ldap_group", f"exempt {group}".strip(), GROUP_RULE
+            )
+        else:
+            self._note("ldap_group", f"not exempt {group}".strip(), GROUP_RULE)
         return None
+
+    def _limit(self) -> Plan | Fact | None:
+        """Refuse before anybody's phone rings; the slot itself is taken with the verdict (DESIGN §5)."""
+        limit = self.rules.connection_limit
+        if not limit:
+            return None
+        if Fact.SESSIONS not in self.known.told:
+            return Fact.SESSIONS
+        result = f"{self.known.sessions} of {limit} sessions open"
+        if self.known.sessions >= limit:
+            return self._end(Ending.DENY, Reason.CONNECTION_LIMIT, "connection_limit", result, LIMIT_RULE)
+        self._note("connection_limit", result, LIMIT_RULE)
+        return None
+
+    def _grace(self, account: Account) -> Plan | Fact | None:
+        key = grace_key(self.login, account, self.rules)
+        if key is grace.Miss.OFF:
+            return None
+        if isinstance(key, grace.Miss):
+            self._note("grace", f"ask: {key}", f"{GRACE_RULE}.bind")
+            return None
+        if Fact.GRACE not in self.known.told:
+            return Fact.GRACE
+        entry = self.known.entry
+        if isinstance(entry, grace.Entry):
+            result = f"hit, {_times(entry.reuses)} reused"
+            return self._end(Ending.CACHED, Reason.CACHED, "grace", result, f"{GRACE_RULE}.reuse_limit")
+        self._note("grace", f"ask: {entry}", GRACE_RULE)
+        return None
+
+    def _map(self, account: Account) -> Plan | Fact:
+        explicit = explicit_identity(self.login, account, self.rules)
+        if explicit is not None:
+            return self._ask(explicit, EXPLICIT_RULE)
+        if not self.rules.mapping_attribute:
+            return self._ask(account.name, "")
+        if Fact.MAPPED not in self.known.told:
+            return Fact.MAPPED
+        if self.known.mapped:
+            return self._ask(self.known.mapped, DIRECTORY_RULE)
+        if self.rules.on_mapping_failure is OnMappingFailure.KEEP:
+            return self._ask(account.name, "auth.on_mapping_failure")
+        return self._end(Ending.DENY, Reason.MAPPING_FAILED, "mapping", "nothing found", DIRECTORY_RULE)
+
+    def _ask(self, mapped: str, rule: str) -> Plan:
+        identity = with_domain(mapped, self.rules)
+        self._note("mapping", identity, rule)
+        if identity != mapped:
+            self._note("append_domain", identity, DOMAIN_RULE)
+        if not is_starling_id(identity):
+            self._note("warning", NOT_DIGITS, rule)
+        return Plan(Ending.SECOND_FACTOR, None, rule, identity, tuple(self.steps))
+
+    def _note(self, step: str, result: str, rule: str = "") -> None:
+        self.steps.append(Decided(step, result, rule))
+
+    def _end(self, ending: Ending, reason: Reason, step: str, result: str, rule: str = "") -> Plan:
+        self._note(step, result, rule)
+        return Plan(ending, reason, rule, None, tuple(self.steps))
+
+
+def _turns(allow: Allow, excepted: bool) -> bool:  # noqa: FBT001  the table of SEMANTICS §5, as it stands there
+    return excepted == (allow is Allow.NO_USER)
+
+
+def _names(name: str, allow: Allow, excepted: frozenset[str]) -> bool:
+    """Tell whether the list names somebody; where that means "must be asked", no spelling of a name escapes it."""
+    if allow is Allow.NO_USER:
+        return name in excepted
+    return name.casefold() in {other.casefold() for other in excepted}
+
+
+def _is_in_exempt_network(client_ip: str, rules: Rules) -> bool:
+    """Tell whether the address exempts; a login without one (a console) is never exempted by it."""
+    if rules.networks is None or not client_ip:
+        return False
+    address = ip_address(client_ip)
+    return _turns(rules.networks.allow, any(address in network for network in rules.networks.excepted))
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def survives(key: grace.Key, old: Rules, new: Rules) -> bool:
+    """Tell whether a grace entry is still good after a reload: not if it exempts, or no longer exempts, its user.
+
+    What the mapping and the account have become is part of the entry's basis, which is compared when it is used.
+    """
+    if old.groups != new.groups or old.grace.bind != new.grace.bind:
+        return False
+    return _exempt_by_configuration(key, old) == _exempt_by_configuration(key, new)
+
+
+def _exempt_by_configuration(key: grace.Key, rules: Rules) -> tuple[bool, bool, bool]:
+    listed = rules.user_list
+    by_list = listed is not None and _turns(listed.allow, _names(key.user, listed.allow, listed.excepted))
+    try:
+        by_network = _is_in_exempt_network(key.client_ip, rules)
+    except ValueError:  # a console's tty
+        by_network = False
+    return key.user in rules.break_glass, by_list, by_network
+
+
+def place_of(login: Login) -> str:
+    """Tell where a login comes from, for the limit and the grace key: its address, or the tty of a console."""
+    return login.client_ip or login.tty
+
+
+def grace_key(login: Login, account: Account, rules: Rules) -> grace.Key | grace.Miss:
+    """Tell under which key this login's grace entry stands, or why it has none."""
+    return grace.key_of(login, account.name, rules.grace)
+
+
+def explicit_identity(login: Login, account: Account, rules: Rules) -> str | None:
+    """Find the explicit mapping, which may name the user as typed or the account's own name (SEMANTICS §6)."""
     mapping = rules.explicit_mapping
-    return mapping.get(login.user.lower()) or mapping.get(account.name.lower()) or account.name
+    return mapping.get(login.user.lower()) or mapping.get(account.name.lower()) or None
+
+
+def with_domain(identity: str, rules: Rules) -> str:
+    """Append the domain unless the identity has one already."""
+    return f"{identity}@{rules.append_domain}" if rules.append_domain and "@" not in identity else identity
+
+
+def is_starling_id(identity: str) -> bool:
+    """Tell whether Starling could have made this id: they are digits (SEMANTICS §6)."""
+    return identity.isascii() and identity.isdigit()
+
+
+def basis_of(login: Login, account: Account, rules: Rules) -> str:
+    """Tell what a grace entry rests on besides its key: the account, and what the configuration makes of its name.
+
+    When this text changes, the entry is no longer good. A change inside the directory is not seen here; there
+    hard_timeout is the promise.
+    """
+    explicit = explicit_identity(login, account, rules)
+    mapped = explicit or (f"ldap:{rules.mapping_attribute}" if rules.mapping_attribute else account.name)
+    return f"{account.uid} {with_domain(mapped, rules)}"
 
 
 def code_in(answer: str) -> str | None:

@@ -15,6 +15,9 @@ TIME_UP = "Time is up; try again"
 NO_MORE_PUSHES = "No more push notifications for now; type a one-time password, or try again later"
 PUSH_WAITS = "Another login of yours is waiting for approval; type a one-time password, or answer that one first"
 NO_ANSWER = "The push notification was not answered in time"
+TOO_MANY_ATTEMPTS = "Too many attempts; try again later"
+TOO_MANY_SESSIONS = "Too many parallel sessions from your address ({open} open)"
+NOT_AN_ANSWER = "That is not an answer this question takes"
 NEEDS_SECOND_FACTOR = "This login needs a second factor; log in interactively"
 
 _SENTENCES = {
@@ -22,6 +25,8 @@ _SENTENCES = {
     Reason.MISCONFIGURED: NOT_SET_UP,
     Reason.SERVICE_ERROR: NOT_WORKING,
     Reason.RATE_LIMITED: NOT_WORKING,
+    Reason.DIRECTORY_UNAVAILABLE: NOT_WORKING,
+    Reason.TOO_MANY_ATTEMPTS: TOO_MANY_ATTEMPTS,
     Reason.STORE_UNAVAILABLE: NOT_WORKING,
     Reason.NSS_UNAVAILABLE: NOT_WORKING,
     Reason.BUSY: NOT_WORKING,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from starlingd.core.model import Reason, Verdict
 
 if TYPE_CHECKING:
+    from starlingd.core.grace import Key
     from starlingd.core.model import Push
 
 
@@ -43,11 +44,69 @@ class LookUp:
 
 
 @dataclass(frozen=True, slots=True)
-class Verify:
-    """Check a code. Answer: ``Check``; for nobody, ``Check.WRONG``. Its text does not show the code."""
+class FindGroup:
+    """Find whether a user is in one of the directory's groups. Answer: its name, "", or None when nobody can tell."""
 
+    user: str
+    groups: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FindIdentity:
+    """Find a user's identity in the directory's ``attribute``. Answer: the identity, or "" when there is none."""
+
+    user: str
+    attribute: str
+
+
+@dataclass(frozen=True, slots=True)
+class CountSessions:
+    """Count the sessions of ``user`` from ``place``, those about to be opened included. Answer: a number."""
+
+    user: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reuse:
+    """Take one reuse of a grace entry whose ``basis`` still holds. Answer: the ``Entry`` after it, or a ``Miss``."""
+
+    key: Key
+    basis: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inquire:
+    """Ask a question that has nothing to do with the second factor and uses up no attempt. Answer: the text typed."""
+
+    text: str
+    echo: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Match the whole of a text against a regular expression; too slow is no match. Answer: bool."""
+
+    pattern: str
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """See whether the service cannot be reached by the daemon's own calls either (SEMANTICS §10). Answer: bool."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """Check a code, unless ``user`` guessed too often. Answer: ``Check``; for nobody, WRONG. Does not show the code.
+
+    ``guess`` says whether a wrong one counts against the user.
+    """
+
+    user: str
     identity: str | None
     code: str = field(repr=False)
+    guess: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +141,23 @@ class Pause:
     seconds: float
 
 
-Step = Say | Ask | LookUp | Verify | StartPush | CheckPush | CancelPush | Pause
+Step = (
+    Say
+    | Ask
+    | LookUp
+    | FindGroup
+    | FindIdentity
+    | CountSessions
+    | Reuse
+    | Inquire
+    | Match
+    | Probe
+    | Verify
+    | StartPush
+    | CheckPush
+    | CancelPush
+    | Pause
+)
 Reply = tuple[Any, float]
 """The answer that the step's docstring promises, and the monotonic time."""
 Conversation = Generator[Step, Reply, Verdict]

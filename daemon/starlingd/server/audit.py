@@ -17,11 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from starlingd.core.model import Login, Verdict
-    from starlingd.core.records import Record
+    from starlingd.core.records import Lease, Record
     from starlingd.ports import AuditLog
 
 MOST_WAITING = 20_000
 """Events that may wait for a log that hangs; further ones go to stderr."""
+
+
+_LOUD = frozenset({Reason.BREAK_GLASS, Reason.FAIL_OPEN})
+"""What raises an event of its own, at warning level, each time."""
 
 
 class Audit:
@@ -44,21 +48,30 @@ class Audit:
             "FACTOR": verdict.factor,
             "RULE": verdict.rule,
             "EVIDENCE": " ".join(f"{key}={value}" for key, value in verdict.evidence.items()),
+            **{f"ANSWER_{key.upper()}": answer for key, answer in verdict.answers.items()},
         }
-        self._write("login", f"login of {user} from {login.client_ip or login.tty}: {verdict.reason}", fields)
+        message = f"login of {user} from {login.client_ip or login.tty}: {verdict.reason}"
+        self._write("login", message, fields)
+        if verdict.reason in _LOUD:
+            self._write(str(verdict.reason), message, fields, warning=True)
 
-    def session(self, event: str, login: Login, user: str, record: Record | None, reason: Reason) -> None:
+    def session(self, event: str, user: str, service: str, record: Record | Lease | None, reason: Reason) -> None:
         """Write that a session opened, was refused, or closed; address and factor come from the record only."""
         fields = {
             "OUTCOME": Outcome.ALLOW if record else Outcome.DENY,
             "REASON": reason,
             "USER": user,
             "CLIENT_IP": record.client_ip if record else "",
-            "SERVICE": login.service,
+            "SERVICE": service,
             "LOGIN": record.login_id if record else "",
             "FACTOR": record.factor if record else Factor.NONE,
         }
         self._write(event, f"{event} of {user}: {reason}", fields)
+
+    def unlock(self, user: str, by: str) -> None:
+        """Write that somebody's wrong codes were forgotten, and who wanted that."""
+        fields = {"OUTCOME": Outcome.ALLOW, "USER": user, "BY": by}
+        self._write("unlock", f"{user} was unlocked by {by}", fields, warning=True)
 
     def reload(self, sentence: str, *, taken: bool) -> None:
         """Write what a reload changed, or why it was refused."""

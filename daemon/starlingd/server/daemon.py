@@ -10,12 +10,16 @@ import asyncio
 import logging
 import signal
 import time
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
+from starlingd.core import policy
+from starlingd.core.failures import DAY, Failures
 from starlingd.core.pushes import PushLedger
 from starlingd.core.steps import ShuttingDown
 from starlingd.ports import Unavailable
 from starlingd.server import notify, processes
+from starlingd.server.control import Control
 from starlingd.server.listener import Listener
 from starlingd.server.logins import STORE_WAIT
 
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
+    from starlingd.core.records import Lease
+    from starlingd.core.rules import Rules
     from starlingd.server.host import Current, Host
 
 LONGEST_PUSH_WINDOW = 86400.0
@@ -40,9 +46,13 @@ Loaded = tuple["Current | None", str]
 class Daemon:
     """The running daemon; ``load`` reads the configuration anew and never raises."""
 
-    def __init__(self, host: Host, sock: socket.socket, load: Callable[[], Loaded]) -> None:
+    def __init__(
+        self, host: Host, sock: socket.socket, load: Callable[[], Loaded], control: socket.socket | None = None
+    ) -> None:
         self._host = host
         self._sock = sock
+        self._control = control
+        self._tidying: asyncio.Task[None] | None = None
         self._load = load
         self._stop = asyncio.Event()
 
@@ -54,10 +64,14 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         self._host.current, sentence = self._load()
         log.info("%s", sentence)
+        self._host.logins.lost = self._session_lost
         await self._recover()
         listener = Listener(self._host, self._sock)
+        services = [listener.run(), self._sweep(), self._stay_alive()]
+        if self._control is not None:
+            services.append(Control(self._host, self._control, self.reload).run())
         notify.ready(sentence)
-        tasks = [asyncio.create_task(work) for work in (listener.run(), self._sweep(), self._stay_alive())]
+        tasks = [asyncio.create_task(service) for service in services]
         await self._stop.wait()
         notify.stopping()
         for task in tasks:
@@ -65,20 +79,25 @@ class Daemon:
         await asyncio.gather(*tasks, return_exceptions=True)
         await listener.end_sessions(ShuttingDown(), STOP_TIME)
 
-    def reload(self) -> None:
+    def reload(self) -> tuple[bool, str]:
         """Take a new configuration if all of it is valid; otherwise change nothing and say why."""
-        current, sentence = self._load()
+        old, (current, sentence) = self._host.current, self._load()
         if current is not None:
             self._host.current = current
+            sentence = changes(old.rules if old else None, current.rules)
+            if old is not None:
+                self._tidying = asyncio.get_running_loop().create_task(self._drop_grace(old.rules, current.rules))
         log.log(logging.INFO if current else logging.ERROR, "reload: %s", sentence)
         self._host.audit.reload(sentence, taken=current is not None)
-        notify.status(sentence if current or self._host.current is None else f"reload refused: {sentence}")
+        notify.status("ready" if current else f"reload refused: {sentence}" if old else sentence)
+        return current is not None, sentence
 
     async def _recover(self) -> None:
         """Read back what an earlier daemon kept. A store that fails now may work later, and until then denies."""
         try:
-            await self._host.logins.load()
+            await self._host.logins.load(processes.is_alive)
             await self._recover_pushes()
+            await self._recover_failures()
         except Unavailable as outage:
             log.error("%s", outage)  # noqa: TRY400  an outage is told in one line, not with a traceback
 
@@ -90,17 +109,57 @@ class Daemon:
         ages = {user: [(now - max(0.0, wall - at), denied) for at, denied in list_] for user, list_ in kept.items()}
         self._host.pushes = PushLedger(ages)
 
+    async def _recover_failures(self) -> None:
+        """Count the wrong codes from before a restart too."""
+        wall, now = time.time(), time.monotonic()
+        kept = await self._host.pools.store.run(STORE_WAIT, self._host.store.failures, wall - DAY)
+        self._host.failures = Failures(
+            (user, place, now - max(0.0, wall - at), cleared) for user, place, at, cleared in kept
+        )
+
+    async def _drop_grace(self, old: Rules, new: Rules) -> None:
+        """Drop the grace entries that a change of the exemptions makes invalid."""
+        store, workers = self._host.store, self._host.pools.store
+        try:
+            entries = await workers.run(STORE_WAIT, store.grace_entries)
+            gone = [key for key, _ in entries if not policy.survives(key, old, new)]
+            if gone:
+                await workers.run(STORE_WAIT, store.forget_grace, gone)
+                log.info("reload: %d grace entries dropped", len(gone))
+        except Unavailable as outage:
+            log.error("grace entries from before the reload are not dropped: %s", outage)  # noqa: TRY400
+
+    def _session_lost(self, lease: Lease) -> None:
+        self._host.audit.session("session_close", lease.user, lease.service, lease, lease.reason)
+
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_INTERVAL)
             self._host.attempts.prune(time.monotonic())
+            self._host.failures.prune(time.monotonic())
             try:
                 await self._host.logins.sweep(processes.is_alive)
+                await self._sweep_grace()
             except Unavailable as outage:
                 log.warning("%s", outage)
+
+    async def _sweep_grace(self) -> None:
+        """Forget entries that are past hard_timeout; they help nobody and would pile up."""
+        if self._host.current is not None:
+            oldest = time.time() - self._host.current.rules.grace.hard_timeout - SWEEP_INTERVAL
+            store = self._host.store
+            await self._host.pools.store.run(STORE_WAIT, store.forget_grace_before, oldest)
 
     async def _stay_alive(self) -> None:
         interval = notify.watchdog_interval()
         while interval is not None:
             notify.alive()
             await asyncio.sleep(interval)
+
+
+def changes(old: Rules | None, new: Rules) -> str:
+    """Tell what a reload changed, by the names of the rules; never their values, of which some are secret."""
+    if old is None:
+        return "ready"
+    changed = [rule.name for rule in fields(new) if getattr(old, rule.name) != getattr(new, rule.name)]
+    return f"reloaded; changed: {', '.join(changed)}" if changed else "reloaded; no rule changed"

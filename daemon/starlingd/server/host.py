@@ -10,15 +10,26 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from starlingd.core.attempts import Attempts
+from starlingd.core.failures import Failures
+from starlingd.core.grace import Moment
 from starlingd.server.decoy import Decoy
+from starlingd.server.probe import Probe
 
 if TYPE_CHECKING:
     from starlingd.core.pushes import PushLedger
     from starlingd.core.rules import Rules
-    from starlingd.ports import Accounts, SecondFactor, Store
+    from starlingd.ports import Accounts, Patterns, SecondFactor, Store
     from starlingd.server.audit import Audit
     from starlingd.server.logins import Logins
-    from starlingd.server.workers import Pool
+    from starlingd.server.workers import Workers
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """Which groups of this host may use the control socket for more than reading (SEMANTICS §11, [control])."""
+
+    operators: frozenset[str] = frozenset()
+    helpdesk: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +39,22 @@ class Current:
     rules: Rules
     provider: SecondFactor
     call_timeout: float
+    rights: Rights = field(default_factory=Rights)
 
 
 @dataclass(frozen=True, slots=True)
 class Pools:
     """The worker pools, one for each dependency (DESIGN §6)."""
 
-    provider: Pool
-    accounts: Pool
-    store: Pool
+    provider: Workers
+    accounts: Workers
+    store: Workers
+    patterns: Workers
+
+    def close(self) -> None:
+        """Take no more calls."""
+        for workers in (self.provider, self.accounts, self.store, self.patterns):
+            workers.close()
 
 
 @dataclass(slots=True)
@@ -48,12 +66,19 @@ class Host:
     pools: Pools
     accounts: Accounts
     store: Store
+    patterns: Patterns
     audit: Audit
     logins: Logins
     pushes: PushLedger
     current: Current | None
     attempts: Attempts = field(default_factory=Attempts)
     decoy: Decoy = field(default_factory=Decoy)
+    failures: Failures = field(default_factory=Failures)
+    probe: Probe = field(default_factory=Probe)
+
+    def moment(self) -> Moment:
+        """Tell the time by both clocks."""
+        return Moment(time.time(), boottime(), self.boot)
 
 
 def boottime() -> float:

@@ -32,10 +32,10 @@ log = logging.getLogger("starlingd.listener")
 _CREDENTIALS = struct.Struct("3i")
 
 
-def bind(path: Path) -> socket.socket:
-    """Make the PAM socket at ``path``, for running without systemd; replaces one that an earlier run left."""
+def bind(path: Path, kind: socket.SocketKind) -> socket.socket:
+    """Make a Unix socket at ``path``, for running without systemd; replaces one that an earlier run left."""
     path.unlink(missing_ok=True)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sock = socket.socket(socket.AF_UNIX, kind)
     try:
         sock.bind(str(path))
         path.chmod(0o600)

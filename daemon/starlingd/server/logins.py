@@ -1,92 +1,265 @@
-"""The daemon's memory of decided logins, from the verdict to the session (DESIGN §5).
+"""The daemon's memory of decided logins and open sessions, and the slots they hold (DESIGN §5).
 
-Kept in the store as well, so that a restart in between refuses nobody. Memory decides, on the one event loop, so a
-record is consumed once; what the store cannot keep is not let in.
+Kept in the store as well, so that a restart refuses nobody and frees nothing. Memory decides, on the one event loop,
+so a record is consumed once and n slots are n; what the store cannot keep is not let in.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from starlingd.core.records import LIFETIME, belongs
+from starlingd.core.records import LIFETIME, Lease, belongs
+from starlingd.ports import Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from starlingd.core.model import Process
     from starlingd.core.records import Claim, Record
     from starlingd.ports import Store
-    from starlingd.server.workers import Pool
+    from starlingd.server.deaths import Deaths
+    from starlingd.server.workers import Workers
 
 STORE_WAIT = 10.0
 """Seconds a login waits for the store at most."""
-MOST_OPEN = 100_000
+HOLD = 30.0
+"""Seconds for which a login holds its slot after the process that authenticated has ended.
+
+sshd authenticates in a child that ends before the session opens; how the child's parent fares says nothing, since it
+may be the listener of all connections. The account hook, which comes last, takes the slot again.
+"""
+INIT = 1
+"""The pid of a parent that has nothing to do with a login."""
+
+log = logging.getLogger("starlingd.logins")
+
+
+class Full(Exception):  # noqa: N818  it is what it is called
+    """The connection limit is reached; ``open`` sessions hold it."""
+
+    def __init__(self, open_: int) -> None:
+        super().__init__(f"{open_} open")
+        self.open = open_
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A record that waits for its session."""
+
+    record: Record
+    holds: bool = True
+    timer: asyncio.TimerHandle | None = None
+
+
+@dataclass(slots=True)
+class _Rubbish:
+    """What the store is still to forget."""
+
+    records: list[str] = field(default_factory=list)
+    sessions: list[str] = field(default_factory=list)
 
 
 class Logins:
-    """Records by login id, and the sessions that were opened from them by the process that did."""
+    """Records that wait for their session, and sessions, by login id.
 
-    def __init__(self, store: Store, pool: Pool, boot: str, boottime: Callable[[], float]) -> None:
+    ``boottime`` tells boot-time seconds. ``lost`` is called with a session whose process died without closing it.
+    """
+
+    def __init__(
+        self, store: Store, pool: Workers, boot: str, boottime: Callable[[], float], deaths: Deaths
+    ) -> None:
         self._store = store
         self._pool = pool
         self._boot = boot
         self._boottime = boottime
-        self._records: dict[str, Record] = {}
-        self._open: dict[Process, Record] = {}
-        self._unwanted: list[str] = []
+        self._deaths = deaths
+        self._pending: dict[str, _Pending] = {}
+        self._leases: dict[str, Lease] = {}
+        self._rubbish = _Rubbish()
+        self._cleaner: asyncio.Task[None] | None = None
+        self.lost: Callable[[Lease], None] = lambda _: None
 
-    async def load(self) -> None:
-        """Read back what an earlier daemon kept, and forget what no login can claim any more. Raises Unavailable."""
-        kept = await self._pool.run(STORE_WAIT, self._store.records)
+    @property
+    def leases(self) -> list[Lease]:
+        """The open sessions, oldest first."""
+        return sorted(self._leases.values(), key=lambda lease: lease.since)
+
+    async def load(self, is_alive: Callable[[Process], bool]) -> None:
+        """Read back what an earlier daemon kept, and forget what has ended since. Raises Unavailable."""
+        records = await self._pool.run(STORE_WAIT, self._store.records)
+        leases = await self._pool.run(STORE_WAIT, self._store.sessions)
         now = self._boottime()
-        alive = [record for record in kept if record.boot == self._boot and 0 <= now - record.made <= LIFETIME]
-        self._records.update({record.login_id: record for record in alive})
-        dead = [record.login_id for record in kept if record.login_id not in self._records]
-        await self._pool.run(STORE_WAIT, self._store.forget_records, dead)
+        for record in records:
+            if record.boot == self._boot and 0 <= now - record.made <= LIFETIME:
+                self._wait_for_session(record)
+        for lease in leases:
+            if lease.boot == self._boot and is_alive(lease.process):
+                self._hold(lease)
+        self._rubbish.records += [record.login_id for record in records if record.login_id not in self._pending]
+        self._rubbish.sessions += [lease.login_id for lease in leases if lease.login_id not in self._leases]
+        await self._clean()
+        await self._pool.run(STORE_WAIT, self._store.give_back_orphans)
 
-    async def add(self, record: Record) -> None:
-        """Remember a login that is about to be let in. Raises Unavailable, and then it must not be."""
+    def count(self, user: str, place: str) -> int:
+        """Count the slots that a user holds from one place: sessions, and logins about to open one."""
+        waiting = (pending.record for pending in self._pending.values() if pending.holds)
+        holders: Iterable[Record | Lease] = (*waiting, *self._leases.values())
+        return sum(holder.user == user and holder.place == place for holder in holders)
+
+    async def add(self, record: Record, limit: int) -> None:
+        """Take a slot for a login that is about to be let in, and remember it; ``limit`` 0 is none.
+
+        Raises Full or Unavailable, and then it must not be let in.
+        """
+        self._check(record, limit)
+        self._wait_for_session(record)
         try:
             await self._pool.run(STORE_WAIT, self._store.save_record, record)
         except BaseException:
-            self._unwanted.append(record.login_id)  # it may have been saved all the same
+            self.drop(record.login_id)  # it may have been saved all the same
             raise
-        self._records[record.login_id] = record
 
     def find(self, claim: Claim) -> Record | None:
         """Find the record that a later call belongs to."""
-        record = self._records.get(claim.login_id)
+        pending = self._pending.get(claim.login_id)
+        record = pending.record if pending else None
         return record if record and belongs(claim, record, self._boot, self._boottime()) else None
 
-    async def open(self, claim: Claim) -> Record | None:
-        """Consume the record that ``claim`` belongs to; a second call finds nothing. Raises Unavailable."""
+    def renew(self, record: Record, limit: int) -> None:
+        """Take the slot of a known login again if it has lost it. Raises Full."""
+        pending = self._pending[record.login_id]
+        if not pending.holds:
+            self._check(record, limit)
+            self._wait_for_session(record)
+
+    async def open(self, claim: Claim, limit: int) -> Record | None:
+        """Turn the record that ``claim`` belongs to into a session; a second call finds nothing.
+
+        Raises Full or Unavailable, and then there is no session.
+        """
         record = self.find(claim)
         if record is None:
             return None
-        del self._records[record.login_id]
-        await self._pool.run(STORE_WAIT, self._store.forget_records, [record.login_id])
-        if len(self._open) < MOST_OPEN:
-            self._open[claim.caller] = record
+        self.renew(record, limit)
+        self._forget(record.login_id)
+        lease = _lease(record, claim.caller, self._boot)
+        self._hold(lease)
+        try:
+            await self._pool.run(STORE_WAIT, self._store.open_session, lease, record.earned)
+        except BaseException:
+            self._rubbish.records.append(record.login_id)
+            self._end(lease)
+            raise
         return record
 
-    def close(self, caller: Process) -> Record | None:
+    def close(self, caller: Process) -> Lease | None:
         """Take back the session that this process opened."""
-        return self._open.pop(caller, None)
+        for lease in self._leases.values():
+            if lease.process == caller:
+                self._end(lease)
+                return lease
+        return None
 
     def drop(self, login_id: str) -> None:
-        """Drop a record whose verdict did not reach its login; the next sweep takes it off the store."""
-        self._records.pop(login_id, None)
-        self._unwanted.append(login_id)
+        """Forget a login that opens no session: what it held and reused is given back."""
+        self._forget(login_id)
+        self._rubbish.records.append(login_id)
+        self._clean_soon()
 
     async def sweep(self, is_alive: Callable[[Process], bool]) -> None:
-        """Forget records that are too old and sessions whose process is gone. Raises Unavailable."""
+        """Forget records that are too old, and what the death of a process should have ended. Raises Unavailable."""
         now = self._boottime()
-        old = [record.login_id for record in self._records.values() if now - record.made > LIFETIME]
-        for login_id in old:
-            del self._records[login_id]
-        for process in [process for process in self._open if not is_alive(process)]:
-            del self._open[process]
-        self._unwanted += old
-        if self._unwanted:
-            unwanted, self._unwanted = self._unwanted, []
-            await self._pool.run(STORE_WAIT, self._store.forget_records, unwanted)
+        for pending in list(self._pending.values()):
+            if now - pending.record.made > LIFETIME:
+                self.drop(pending.record.login_id)
+        for lease in [lease for lease in self._leases.values() if not is_alive(lease.process)]:
+            self._lose(lease)
+        await self._clean()
+
+    def _check(self, record: Record, limit: int) -> None:
+        held = self.count(record.user, record.place)
+        if limit and held >= limit:
+            raise Full(held)
+
+    def _wait_for_session(self, record: Record) -> None:
+        self._pending[record.login_id] = _Pending(record)
+        self._deaths.watch(record.caller, record.login_id, lambda: self._caller_died(record))
+
+    def _caller_died(self, record: Record) -> None:
+        pending = self._pending.get(record.login_id)
+        if pending is None or pending.record is not record:
+            return
+        if record.parent.pid == INIT:
+            self.drop(record.login_id)
+            return
+        pending.timer = asyncio.get_running_loop().call_later(HOLD, self._release, pending)
+        self._deaths.watch(record.parent, record.login_id, lambda: self.drop(record.login_id))
+
+    def _release(self, pending: _Pending) -> None:
+        pending.holds = False
+
+    def _forget(self, login_id: str) -> None:
+        pending = self._pending.pop(login_id, None)
+        if pending is None:
+            return
+        if pending.timer:
+            pending.timer.cancel()
+        for process in (pending.record.caller, pending.record.parent):
+            self._deaths.forget(process, login_id)
+
+    def _hold(self, lease: Lease) -> None:
+        self._leases[lease.login_id] = lease
+        self._deaths.watch(lease.process, lease.login_id, lambda: self._lose(lease))
+
+    def _lose(self, lease: Lease) -> None:
+        if lease.login_id in self._leases:
+            self._end(lease)
+            self.lost(lease)
+
+    def _end(self, lease: Lease) -> None:
+        self._leases.pop(lease.login_id, None)
+        self._deaths.forget(lease.process, lease.login_id)
+        self._rubbish.sessions.append(lease.login_id)
+        self._clean_soon()
+
+    def _clean_soon(self) -> None:
+        if self._cleaner is None or self._cleaner.done():
+            self._cleaner = asyncio.get_running_loop().create_task(self._clean_quietly())
+
+    async def _clean_quietly(self) -> None:
+        try:
+            await self._clean()
+        except Unavailable as outage:
+            log.warning("ended logins stay in the state file until the next sweep: %s", outage)
+
+    async def _clean(self) -> None:
+        """Have the store forget what has ended; what it cannot forget now is tried again."""
+        rubbish, self._rubbish = self._rubbish, _Rubbish()
+        try:
+            if rubbish.records:
+                await self._pool.run(STORE_WAIT, self._store.forget_records, rubbish.records)
+            if rubbish.sessions:
+                await self._pool.run(STORE_WAIT, self._store.close_sessions, rubbish.sessions)
+        except BaseException:
+            self._rubbish.records += rubbish.records
+            self._rubbish.sessions += rubbish.sessions
+            raise
+
+
+def _lease(record: Record, process: Process, boot: str) -> Lease:
+    return Lease(
+        login_id=record.login_id,
+        user=record.user,
+        service=record.service,
+        client_ip=record.client_ip,
+        tty=record.tty,
+        process=process,
+        boot=boot,
+        since=time.time(),
+        factor=record.factor,
+        reason=record.reason,
+    )

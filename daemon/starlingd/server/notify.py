@@ -11,15 +11,21 @@ import socket
 from systemd import daemon
 
 
-def inherited_socket() -> socket.socket | None:
-    """Take over the PAM socket that systemd made; None when there is none. Raises OSError for a wrong one."""
-    descriptors = daemon.listen_fds(unset_environment=True)
-    if not descriptors:
-        return None
-    sock = socket.socket(fileno=descriptors[0])
-    if sock.family is not socket.AF_UNIX or sock.type is not socket.SOCK_SEQPACKET:
-        raise OSError("the socket handed over by systemd is not a Unix SOCK_SEQPACKET socket")
-    return sock
+def inherited_sockets() -> tuple[socket.socket | None, socket.socket | None]:
+    """Take over the PAM socket and the control socket that systemd made; raises OSError for any other.
+
+    The one is told from the other by its type: SOCK_SEQPACKET, SOCK_STREAM.
+    """
+    found: dict[int, socket.socket] = {}
+    for descriptor in daemon.listen_fds(unset_environment=True):
+        sock = socket.socket(fileno=descriptor)
+        if sock.family is not socket.AF_UNIX or sock.type in found:
+            raise OSError("systemd handed over a socket that is neither the PAM nor the control socket")
+        found[sock.type] = sock
+    pam, control = found.pop(socket.SOCK_SEQPACKET, None), found.pop(socket.SOCK_STREAM, None)
+    if found:
+        raise OSError("systemd handed over a socket that is neither the PAM nor the control socket")
+    return pam, control
 
 
 def ready(status: str) -> None:

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pam_starling.protocol import MAX_ANSWER
 from starlingd.core import steps
-from starlingd.core.model import Check, NotStarted, PushStatus, Started, Unavailable
+from starlingd.core.model import Check, Fault, NotStarted, PushStatus, Started, Unavailable
+from starlingd.core.policy import place_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from starlingd.core.attempts import Connection
+    from starlingd.core.grace import Entry, Miss
     from starlingd.core.model import Account, Login
     from starlingd.server.channel import Channel
     from starlingd.server.host import Current, Host
@@ -27,62 +29,122 @@ T = TypeVar("T")
 
 NSS_WAIT = 10.0
 STORE_WAIT = 5.0
+MATCH_WAIT = 2.0
 SHORTEST_CALL = 0.5
 """Seconds a provider call gets at least, so that the last poll before a deadline can still bring its answer."""
 
 
 class Performer:
-    """One login's steps, performed."""
+    """The steps of the login ``login_id``, performed.
 
-    def __init__(self, host: Host, current: Current, channel: Channel, login: Login, connection: Connection) -> None:
+    Afterwards ``account`` is the one that was found, and ``reused`` tells whether a grace entry may have been used.
+    """
+
+    def __init__(  # the parts of one login
+        self, host: Host, current: Current, channel: Channel, login: Login, connection: Connection, login_id: str
+    ) -> None:
         self._host = host
         self._current = current
         self._channel = channel
         self._login = login
         self._connection = connection
-        self._account: Account | None = None
-
-    def canonical(self, user: str) -> str:
-        """Tell the account's own name if the conversation found one, else the name as given."""
-        return self._account.name if self._account else user
+        self._login_id = login_id
+        self.account: Account | None = None
+        self.reused = False
+        self._performers: dict[type[steps.Step], Callable[[Any], Awaitable[Any]]] = {
+            steps.Say: self._say,
+            steps.Ask: self._ask,
+            steps.LookUp: self._look_up,
+            steps.FindGroup: self._find_group,
+            steps.FindIdentity: self._find_identity,
+            steps.CountSessions: self._count_sessions,
+            steps.Reuse: self._reuse,
+            steps.Inquire: self._inquire,
+            steps.Match: self._match,
+            steps.Probe: self._probe,
+            steps.Verify: self._verify,
+            steps.StartPush: self._start_push,
+            steps.CheckPush: self._check_push,
+            steps.CancelPush: self._cancel_push,
+            steps.Pause: self._pause,
+        }
 
     async def perform(self, step: steps.Step) -> Any:  # noqa: ANN401  each step's docstring names its answer
         """Perform one step. Raises Unavailable, or the Interrupted that the channel noticed."""
-        match step:
-            case steps.Say():
-                self._channel.send("say", {"style": "info", "text": step.text})
-            case steps.Ask():
-                return await self._ask(step)
-            case steps.LookUp():
-                return await self._look_up(step.user)
-            case steps.Verify():
-                return await self._verify(step)
-            case steps.StartPush():
-                return await self._start_push(step)
-            case steps.CheckPush():
-                return await self._check_push(step)
-            case steps.CancelPush():
-                await self._push_failed(step.user, denied=False)
-            case steps.Pause():
-                await asyncio.sleep(step.seconds)
+        return await self._performers[type(step)](step)
+
+    async def _say(self, step: steps.Say) -> None:
+        self._channel.send("say", {"style": "info", "text": step.text})
+
+    async def _pause(self, step: steps.Pause) -> None:
+        await asyncio.sleep(step.seconds)
+
+    async def _find_group(self, _: steps.FindGroup) -> str | None:
         return None
 
+    async def _find_identity(self, _: steps.FindIdentity) -> str:
+        raise Unavailable("directory", Fault.MISCONFIGURED, "no directory is configured")
+
+    async def _count_sessions(self, step: steps.CountSessions) -> int:
+        return self._host.logins.count(step.user, step.place)
+
+    async def _reuse(self, step: steps.Reuse) -> Entry | Miss:
+        self.reused = True
+        take, rule = self._host.store.reuse, self._current.rules.grace
+        arguments = (self._login_id, step.key, step.basis, rule, self._host.moment())
+        return await self._host.pools.store.run(STORE_WAIT, take, *arguments)
+
+    async def _match(self, step: steps.Match) -> bool:
+        return await self._host.pools.patterns.run(MATCH_WAIT, self._host.patterns.matches, step.pattern, step.text)
+
+    async def _probe(self, _: steps.Probe) -> bool:
+        provider, seconds = self._current.provider, self._current.call_timeout
+        return await self._host.probe.is_unreachable(self._host.pools.provider, provider, seconds)
+
     async def _ask(self, step: steps.Ask) -> str:
-        style = "echo_on" if step.echo else "echo_off"
-        if not self._channel.send("ask", {"style": style, "text": step.text}):
+        answer = await self._inquire(step)
+        self._host.attempts.add_answer(self._connection, time.monotonic())
+        return answer
+
+    async def _inquire(self, step: steps.Ask | steps.Inquire) -> str:
+        if not self._channel.send("ask", {"style": "echo_on" if step.echo else "echo_off", "text": step.text}):
             raise steps.HungUp
         op, fields = await self._channel.receive()
         answer = fields.get("text")
         if op != "answer" or answer is None or len(answer.encode()) > MAX_ANSWER:
             raise steps.Misbehaved
-        self._host.attempts.add_answer(self._connection, time.monotonic())
         return answer
 
-    async def _look_up(self, user: str) -> Account | None:
-        self._account = await self._host.pools.accounts.run(NSS_WAIT, self._host.accounts.look_up, user)
-        return self._account
+    async def _look_up(self, step: steps.LookUp) -> Account | None:
+        self.account = await self._host.pools.accounts.run(NSS_WAIT, self._host.accounts.look_up, step.user)
+        return self.account
 
     async def _verify(self, step: steps.Verify) -> Check:
+        """Check a code. A guess counts before it is checked, so that parallel ones all count."""
+        failures, place, now = self._host.failures, place_of(self._login), time.monotonic()
+        if failures.locked_until(step.user, place, self._current.rules, now) is not None:
+            return Check.LOCKED
+        if step.guess:
+            failures.begin(step.user, place, self._current.rules, now)
+        try:
+            check = await self._check(step)
+        except Unavailable:
+            failures.take_back(step.user, place, now)  # nobody could tell
+            raise
+        if check is Check.WRONG and step.guess:
+            await self._note_wrong_code(step.user, place)
+        else:
+            failures.take_back(step.user, place, now)
+        if check is Check.RIGHT and failures.succeed(step.user, place, now):
+            await self._note(lambda user: self._host.store.clear_failures(user, place), step.user)
+        return check
+
+    async def _note_wrong_code(self, user: str, place: str) -> None:
+        if self.account is not None:  # what strangers guess is kept in bounded memory, never on disk
+            at = time.time()
+            await self._note(lambda name: self._host.store.add_failure(name, place, at), user)
+
+    async def _check(self, step: steps.Verify) -> Check:
         if step.identity is None:
             await self._host.decoy.replay("verify")
             return Check.WRONG
@@ -90,7 +152,10 @@ class Performer:
             return await self._call(self._current.provider.verify, step.identity, step.code)
 
     async def _start_push(self, step: steps.StartPush) -> Started | NotStarted:
-        refusal = self._host.pushes.reserve(step.user, self._current.rules, time.monotonic())
+        rules, now = self._current.rules, time.monotonic()
+        if self._host.failures.locked_until(step.user, place_of(self._login), rules, now) is not None:
+            return NotStarted.LOCKED
+        refusal = self._host.pushes.reserve(step.user, rules, now)
         if refusal is not None:
             return refusal
         try:
@@ -126,18 +191,21 @@ class Performer:
             await self._push_failed(step.user, denied=status is PushStatus.DENIED)
         return status
 
+    async def _cancel_push(self, step: steps.CancelPush) -> None:
+        await self._push_failed(step.user, denied=False)
+
     async def _push_failed(self, user: str, *, denied: bool) -> None:
         self._host.pushes.fail(user, time.monotonic(), denied=denied)
-        if self._account is not None:  # what strangers do is kept in bounded memory, never on disk
+        if self.account is not None:  # what strangers do is kept in bounded memory, never on disk
             at = time.time()
             await self._note(lambda name: self._host.store.add_push_failure(name, at, denied=denied), user)
 
     async def _note(self, call: Callable[[str], None], user: str) -> None:
-        """Have the store note what became of a push; one that cannot must not turn an answer into an outage."""
+        """Have the store note what became of an attempt; one that cannot must not turn an answer into an outage."""
         try:
             await self._host.pools.store.run(STORE_WAIT, call, user)
         except Unavailable as outage:
-            log.warning("a push of %s is not noted: %s", user, outage)
+            log.warning("an attempt of %s is not noted: %s", user, outage)
 
     async def _call(self, call: Callable[..., T], *args: object) -> T:
         left = max(SHORTEST_CALL, min(self._current.call_timeout, self._login.deadline - time.monotonic()))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pam_starling.protocol import ACCEPTED_VERSIONS, ProtocolError
 from starlingd.core.model import Login, Process
+from starlingd.core.sshkey import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,6 +70,7 @@ def parse_login(values: Mapping[str, str], pid: int, now: float) -> Login:
         tty=fields.text("tty"),
         connection=connection,
         auth_info=fields.text("authinfo"),
+        ssh_key=fingerprint(fields.text("authinfo")),
         first_factor=fields.text("first_factor"),
         caller=Process(pid, fields.number("start")),
         parent=Process(fields.number("ppid"), fields.number("pstart")),

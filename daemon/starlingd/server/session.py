@@ -15,14 +15,18 @@ from random import SystemRandom
 from typing import TYPE_CHECKING
 
 from pam_starling.protocol import VERSION, ProtocolError
-from starlingd.core.attempts import connection_of
-from starlingd.core.conversation import Facts, confirm, converse, reason_of, refuse
+from starlingd.core import policy
+from starlingd.core.attempts import connection_of, connections_of
+from starlingd.core.conversation import confirm, converse
+from starlingd.core.grace import Key
 from starlingd.core.model import Outcome, Reason, Result, Unavailable, Verdict
 from starlingd.core.records import Claim, Record
-from starlingd.core.sentences import NOT_SET_UP
+from starlingd.core.secondfactor import Facts
+from starlingd.core.sentences import NOT_SET_UP, TOO_MANY_SESSIONS
 from starlingd.core.steps import Interrupted, TimeUp
+from starlingd.core.verdicts import reason_of, refuse
 from starlingd.server.channel import Channel
-from starlingd.server.host import boottime
+from starlingd.server.logins import Full
 from starlingd.server.performer import Performer
 from starlingd.server.requests import parse_login
 
@@ -31,12 +35,14 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from starlingd.core.model import Account, Login
+    from starlingd.core.rules import Rules
     from starlingd.core.steps import Conversation, Step
     from starlingd.server.host import Current, Host
 
 FIRST_PACKET = 10.0
 """Seconds a module may take to say what it wants."""
 NSS_WAIT = 10.0
+STORE_WAIT = 10.0
 LOGIN_VARIABLE = "env.PAM_STARLING_LOGIN"
 
 log = logging.getLogger("starlingd.session")
@@ -125,40 +131,57 @@ class Session:
         attempts = self._host.attempts
         now = self._loop.time()
         facts = self._facts(attempts.spent(connection, now), closed=attempts.closed(connection, now))
-        performer = Performer(self._host, current, self._channel, login, connection)
+        performer = Performer(self._host, current, self._channel, login, connection, self._login_id)
         verdict = await self._drive(converse(login, facts, current.rules), performer)
         if verdict.result is Result.MAXTRIES:
             attempts.close(connection, self._loop.time())
-        await self._conclude(login, performer.canonical(login.user), verdict)
+        await self._conclude(login, performer, verdict, current.rules)
 
     async def _account(self, login: Login, current: Current) -> None:
         record = await self._find(login)
         if record is not None:
-            self._done(Result.SUCCESS, record.reason)
+            self._confirm(login, record, current.rules)
             return
-        performer = Performer(self._host, current, self._channel, login, connection_of(login))
-        verdict = await self._drive(confirm(login, self._facts(), current.rules), performer)
-        await self._conclude(login, performer.canonical(login.user), verdict)
+        now = self._loop.time()
+        closed = any(self._host.attempts.closed(connection, now) for connection in connections_of(login))
+        performer = Performer(self._host, current, self._channel, login, connection_of(login), self._login_id)
+        verdict = await self._drive(confirm(login, self._facts(closed=closed), current.rules), performer)
+        await self._conclude(login, performer, verdict, current.rules)
 
-    async def _open_session(self, login: Login, _: Current) -> None:
-        user, record, reason = login.user, None, Reason.NO_RECORD
+    def _confirm(self, login: Login, record: Record, rules: Rules) -> None:
+        """Let on a login whose decision is on record, if it still has its slot or can have one again."""
+        try:
+            self._host.logins.renew(record, _limit(record.reason, rules))
+        except Full as full:
+            self._login_id = record.login_id
+            verdict = _too_many(full, Result.ACCT_DENIED)
+            self._host.audit.login(login, record.user, record.login_id, verdict)
+            self._done(verdict.result, verdict.reason, verdict.sentence)
+        else:
+            self._done(Result.SUCCESS, record.reason)
+
+    async def _open_session(self, login: Login, current: Current) -> None:
+        user, record, sentence = login.user, None, ""
         try:
             claim = await self._claim(login)
             user = claim.user
-            record = await self._host.logins.open(claim)
+            found = self._host.logins.find(claim)
+            limit = _limit(found.reason, current.rules) if found else 0
+            record = await self._host.logins.open(claim, limit)
+            reason = record.reason if record else Reason.NO_RECORD
+        except Full as full:
+            reason, sentence = Reason.CONNECTION_LIMIT, TOO_MANY_SESSIONS.format(open=full.open)
         except Unavailable as outage:
             log.warning("%s", outage)
             reason = reason_of(outage)
-        if record is not None:
-            reason = record.reason
-        self._host.audit.session("session_open", login, user, record, reason)
-        self._done(Result.SUCCESS if record else Result.SESSION_ERR, reason)
+        self._host.audit.session("session_open", user, login.service, record, reason)
+        self._done(Result.SUCCESS if record else Result.SESSION_ERR, reason, sentence)
 
     async def _close_session(self, login: Login, _: Current) -> None:
-        record = self._host.logins.close(login.caller)
-        if record is not None:
-            self._host.audit.session("session_close", login, record.user, record, record.reason)
-        self._done(Result.SUCCESS, record.reason if record else Reason.NO_RECORD)
+        lease = self._host.logins.close(login.caller)
+        if lease is not None:
+            self._host.audit.session("session_close", lease.user, lease.service, lease, lease.reason)
+        self._done(Result.SUCCESS, lease.reason if lease else Reason.NO_RECORD)
 
     def _facts(self, spent: int = 0, *, closed: bool = False) -> Facts:
         return Facts(self._host.gateway, f"{_random.randrange(100):02}", spent, closed)
@@ -177,20 +200,28 @@ class Session:
         account: Account | None = await self._host.pools.accounts.run(NSS_WAIT, self._host.accounts.look_up, login.user)
         return Claim(login.login_id, account.name if account else "", login.service, login.caller)
 
-    async def _conclude(self, login: Login, user: str, verdict: Verdict) -> None:
+    async def _conclude(self, login: Login, performer: Performer, verdict: Verdict, rules: Rules) -> None:
         """Keep the record of who is let in, then say so, then write it down; what cannot be kept is refused."""
+        user = performer.account.name if performer.account else login.user
         if verdict.lets_in:
-            verdict = await self._keep(self._record(login, user, verdict), verdict)
-        sent = self._done(verdict.result, verdict.reason, verdict.sentence, keep=verdict.lets_in)
+            verdict = await self._keep(self._record(login, performer.account, verdict, rules), verdict, rules)
+        sent = self._done(verdict.result, verdict.reason, verdict.sentence, verdict)
         if verdict.lets_in and not sent:
             verdict = refuse(Reason.HUNG_UP, REFUSALS[self._operation])
             self._host.logins.drop(self._login_id)
+        elif performer.reused and not verdict.lets_in:
+            self._host.logins.drop(self._login_id)  # which gives the reuse back
         self._host.audit.login(login, user, self._login_id, verdict)
 
-    async def _keep(self, record: Record, verdict: Verdict) -> Verdict:
-        """Remember who is about to be let in; whoever cannot be remembered is refused."""
+    async def _keep(self, record: Record, verdict: Verdict, rules: Rules) -> Verdict:
+        """Remember who is about to be let in; whoever cannot be remembered, or finds no slot, is refused."""
         try:
-            await self._host.logins.add(record)
+            if verdict.reason in policy.EXEMPTIONS and record.key is not None:
+                # Once exempt, an authentication from before counts no more (SEMANTICS §4).
+                await self._host.pools.store.run(STORE_WAIT, self._host.store.forget_grace_of, record.user)
+            await self._host.logins.add(record, _limit(verdict.reason, rules))
+        except Full as full:
+            return _too_many(full, REFUSALS[self._operation])
         except Unavailable as outage:
             log.warning("%s", outage)
             return refuse(reason_of(outage), REFUSALS[self._operation])
@@ -198,10 +229,13 @@ class Session:
             return refuse(self._interruption().reason, REFUSALS[self._operation])
         return verdict
 
-    def _record(self, login: Login, user: str, verdict: Verdict) -> Record:
+    def _record(self, login: Login, account: Account | None, verdict: Verdict, rules: Rules) -> Record:
+        if account is None:
+            raise ValueError("nobody has no record")
+        key, now = policy.grace_key(login, account, rules), self._host.moment()
         return Record(
             login_id=self._login_id,
-            user=user,
+            user=account.name,
             service=login.service,
             caller=login.caller,
             parent=login.parent,
@@ -210,19 +244,23 @@ class Session:
             auth_info=login.auth_info,
             factor=verdict.factor,
             reason=verdict.reason,
-            boot=self._host.boot,
-            made=boottime(),
+            boot=now.boot,
+            made=now.boottime,
+            wall=now.wall,
+            key=key if isinstance(key, Key) else None,
+            basis=policy.basis_of(login, account, rules),
         )
 
-    def _done(self, result: Result, reason: Reason, sentence: str = "", *, keep: bool = False) -> bool:
-        """Send the last words; False when they cannot have arrived. ``keep`` hands out the login id."""
+    def _done(self, result: Result, reason: Reason, sentence: str = "", verdict: Verdict | None = None) -> bool:
+        """Send the last words; False when they cannot have arrived. A verdict that lets in hands out the login id."""
         if self._deadline is not None:
             self._deadline.cancel()
         if sentence:
             self._channel.send("say", {"style": "error", "text": sentence})
         fields = {"result": str(result), "reason": str(reason)}
-        if keep:
+        if verdict is not None and verdict.lets_in:
             fields[LOGIN_VARIABLE] = self._login_id
+            fields |= {f"env.{name}": value for name, value in verdict.exports.items()}
         return self._channel.send("done", fields)
 
     async def _drive(self, conversation: Conversation, performer: Performer) -> Verdict:
@@ -256,3 +294,13 @@ class Session:
             raise asyncio.CancelledError
         self._task.uncancel()
         return self._why
+
+
+def _limit(reason: Reason, rules: Rules) -> int:
+    """Tell the connection limit of a login; whoever breaks the glass must not stand before a full house."""
+    return 0 if reason is Reason.BREAK_GLASS else rules.connection_limit
+
+
+def _too_many(full: Full, result: Result) -> Verdict:
+    sentence = TOO_MANY_SESSIONS.format(open=full.open)
+    return Verdict(Outcome.DENY, result, Reason.CONNECTION_LIMIT, rule=policy.LIMIT_RULE, sentence=sentence)

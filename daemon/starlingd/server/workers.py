@@ -6,17 +6,37 @@ Waiting for a push holds no thread; only a call that is under way does. A pool t
 from __future__ import annotations
 
 import asyncio
+import queue
 import threading
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from starlingd.ports import Fault, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+LARGEST_GROUP = 256
+"""Calls that share one transaction at most."""
+
+
+class Workers(Protocol):
+    """Where blocking calls run."""
+
+    async def run(self, wait: float, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run ``call`` in a thread and hand on what it returns or raises.
+
+        Raises Unavailable (busy) when there is no place, or no answer came within ``wait`` seconds; a call that has
+        begun then runs to its own time-out, unheard.
+        """
+
+    def close(self) -> None:
+        """Take no more calls and drop those that have not begun."""
 
 
 class Pool:
@@ -28,11 +48,7 @@ class Pool:
         self._places = threading.BoundedSemaphore(threads + queue)
 
     async def run(self, wait: float, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run ``call`` in a thread and hand on what it returns or raises.
-
-        Raises Unavailable (busy) when the pool is full or no answer came within ``wait`` seconds; a call that has
-        begun then runs to its own time-out, unheard.
-        """
+        """Run a call, as Workers say."""
         if not self._places.acquire(blocking=False):
             raise Unavailable(self.name, Fault.BUSY, "every worker and every place in the queue is taken")
         try:
@@ -41,12 +57,82 @@ class Pool:
             self._places.release()
             raise Unavailable(self.name, Fault.BUSY, "shutting down") from None
         future.add_done_callback(lambda _: self._places.release())
-        try:
-            async with asyncio.timeout(wait):
-                return await asyncio.wrap_future(future)
-        except TimeoutError:
-            raise Unavailable(self.name, Fault.BUSY, f"no answer from a worker within {wait:.1f} s") from None
+        return await _answer(self.name, future, wait)
 
     def close(self) -> None:
         """Take no more calls and drop those that have not begun."""
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+class GroupingWorker:
+    """One thread for the store: calls that wait at the same time share one transaction, and one wait for the disk.
+
+    ``together`` makes that transaction; a call has happened only when it has ended.
+    """
+
+    def __init__(self, name: str, waiting: int, together: Callable[[], AbstractContextManager[None]]) -> None:
+        self.name = name
+        self._together = together
+        self._queue: queue.Queue[tuple[Callable[[], Any], Future[Any]] | None] = queue.Queue(waiting)
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+        self._closed = False
+
+    async def run(self, wait: float, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a call, as Workers say."""
+        future: Future[T] = Future()
+        try:
+            if self._closed:
+                raise queue.Full  # noqa: TRY301
+            self._queue.put_nowait((partial(call, *args, **kwargs), future))
+        except queue.Full:
+            raise Unavailable(self.name, Fault.BUSY, "every place in the queue is taken") from None
+        return await _answer(self.name, future, wait)
+
+    def close(self) -> None:
+        """Take no more calls; those that wait are still done."""
+        self._closed = True
+        self._queue.put(None)
+
+    def _work(self) -> None:
+        while (first := self._queue.get()) is not None:
+            group = [first]
+            while len(group) < LARGEST_GROUP:
+                try:
+                    more = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+                if more is None:
+                    self._queue.put(None)
+                    break
+                group.append(more)
+            self._do(group)
+
+    def _do(self, group: list[tuple[Callable[[], Any], Future[Any]]]) -> None:
+        wanted = [(call, future) for call, future in group if future.set_running_or_notify_cancel()]
+        outcomes: list[tuple[Any, Exception | None]] = []
+        try:
+            with self._together():
+                outcomes += [_outcome(call) for call, _ in wanted]
+        except Exception as error:  # noqa: BLE001  nothing of the group is on disk, whatever it was
+            outcomes = [(None, error)] * len(wanted)
+        for (_, future), (result, failure) in zip(wanted, outcomes, strict=True):
+            if failure is None:
+                future.set_result(result)
+            else:
+                future.set_exception(failure)
+
+
+def _outcome(call: Callable[[], Any]) -> tuple[Any, Exception | None]:
+    try:
+        return call(), None
+    except Exception as error:  # noqa: BLE001  handed on to whoever waits for this call
+        return None, error
+
+
+async def _answer(name: str, future: Future[T], wait: float) -> T:
+    try:
+        async with asyncio.timeout(wait):
+            return await asyncio.wrap_future(future)
+    except TimeoutError:
+        raise Unavailable(name, Fault.BUSY, f"no answer from a worker within {wait:.1f} s") from None

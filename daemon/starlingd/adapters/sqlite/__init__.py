@@ -1,0 +1,199 @@
+"""The daemon's durable state: one SQLite file, used from one worker thread, each call one transaction.
+
+Writing is plain SQL through sqlite-utils: its own insert() commits whatever transaction is open.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlingd.adapters.sqlite import rows
+from starlingd.adapters.sqlite.file import StateFile
+from starlingd.adapters.sqlite.schema import MIGRATIONS
+from starlingd.core import grace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from sqlite_utils import Database
+
+    from starlingd.core.failures import Failure
+    from starlingd.core.grace import Entry, Key, Miss, Moment
+    from starlingd.core.records import Lease, Record
+    from starlingd.core.rules import Grace
+
+__all__ = ["MIGRATIONS", "SqliteStore"]
+
+LONGEST_FAILURE_AGE = 86400.0
+"""Seconds after which a push failure or a wrong code is dropped."""
+_KEY = "user = :user and client_ip = :client_ip and ssh_key = :ssh_key and service = :service"
+
+
+class SqliteStore:
+    """``ports.Store`` on ``path``. Every method must be called from the same thread; the file is opened by the first.
+
+    After a failure the file is opened anew by the next call, so the store works again when its cause is gone.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = StateFile(path)
+
+    def together(self) -> AbstractContextManager[None]:
+        """Make the calls within one transaction."""
+        return self._file.together()
+
+    def save_record(self, record: Record) -> None:
+        """Keep a record."""
+        with self._file.transaction() as database:
+            _put(database, "records", rows.record_row(record))
+
+    def forget_records(self, login_ids: Iterable[str]) -> None:
+        """Forget records, and give back what they had reused."""
+        ids = list(login_ids)
+        with self._file.transaction() as database:
+            for login_id in ids:
+                database.execute("delete from records where login_id = ?", [login_id])
+                _give_back(database, login_id)
+
+    def records(self) -> list[Record]:
+        """Tell all records."""
+        with self._file.transaction() as database:
+            return [rows.record(row) for row in database.query("select * from records")]
+
+    def give_back_orphans(self) -> None:
+        """Give back what logins had reused whose record was never kept: the daemon died in between."""
+        orphans = "select login_id from reuses where login_id not in (select login_id from records)"
+        with self._file.transaction() as database:
+            for row in list(database.query(orphans)):
+                _give_back(database, row["login_id"])
+
+    def open_session(self, lease: Lease, earned: tuple[Key, Entry] | None) -> None:
+        """Turn a record into a session, and write the grace entry it earned."""
+        with self._file.transaction() as database:
+            database.execute("delete from records where login_id = ?", [lease.login_id])
+            database.execute("delete from reuses where login_id = ?", [lease.login_id])
+            _put(database, "sessions", rows.lease_row(lease))
+            if earned:
+                key, entry = earned
+                _put(database, "grace", {**rows.key_row(key), **rows.entry_row(entry)})
+
+    def close_sessions(self, login_ids: Iterable[str]) -> None:
+        """Forget sessions."""
+        ids = [(login_id,) for login_id in login_ids]
+        with self._file.transaction() as database:
+            database.conn.executemany("delete from sessions where login_id = ?", ids)
+
+    def sessions(self) -> list[Lease]:
+        """Tell all sessions."""
+        with self._file.transaction() as database:
+            return [rows.lease(row) for row in database.query("select * from sessions")]
+
+    def reuse(self, login_id: str, key: Key, basis: str, rule: Grace, now: Moment) -> Entry | Miss:
+        """Judge an entry and take one reuse of it, for the login ``login_id``."""
+        with self._file.transaction() as database:
+            found = grace.judge(_entry(database, key), basis, rule, now)
+            if isinstance(found, grace.Entry):
+                _put(database, "grace", {**rows.key_row(key), **rows.entry_row(found)})
+                taken = {"login_id": login_id, "authenticated_wall": found.authenticated.wall}
+                _put(database, "reuses", {**taken, **rows.key_row(key)})
+            return found
+
+    def grace_entry(self, key: Key) -> Entry | None:
+        """Tell one entry."""
+        with self._file.transaction() as database:
+            return _entry(database, key)
+
+    def grace_entries(self) -> list[tuple[Key, Entry]]:
+        """Tell all entries."""
+        with self._file.transaction() as database:
+            found = database.query("select * from grace order by user, client_ip, ssh_key, service")
+            return [(rows.key(row), rows.entry(row)) for row in found]
+
+    def forget_grace(self, keys: Iterable[Key]) -> None:
+        """Forget entries by their keys."""
+        wanted = [rows.key_row(key) for key in keys]
+        with self._file.transaction() as database:
+            database.conn.executemany(f"delete from grace where {_KEY}", wanted)
+
+    def forget_grace_of(self, user: str) -> None:
+        """Forget all entries of a user."""
+        with self._file.transaction() as database:
+            database.execute("delete from grace where user = ?", [user])
+
+    def forget_grace_before(self, wall: float) -> None:
+        """Forget entries whose authentication is older than wall-clock time ``wall``."""
+        with self._file.transaction() as database:
+            database.execute("delete from grace where authenticated_wall < ?", [wall])
+
+    def add_push_failure(self, user: str, at: float, *, denied: bool) -> None:
+        """Note a push that was denied or left unanswered; old ones are dropped on the way."""
+        with self._file.transaction() as database:
+            database.execute("delete from push_failures where at < ?", [at - LONGEST_FAILURE_AGE])
+            database.execute("insert into push_failures values (?, ?, ?)", [user, at, int(denied)])
+
+    def clear_push_failures(self, user: str) -> None:
+        """Forget a user's push failures."""
+        with self._file.transaction() as database:
+            database.execute("delete from push_failures where user = ?", [user])
+
+    def push_failures(self, since: float) -> Mapping[str, list[tuple[float, bool]]]:
+        """Tell each user's push failures younger than ``since``, oldest first."""
+        failures: dict[str, list[tuple[float, bool]]] = {}
+        with self._file.transaction() as database:
+            for row in database.query("select * from push_failures where at > ? order by at", [since]):
+                failures.setdefault(row["user"], []).append((row["at"], bool(row["denied"])))
+        return failures
+
+    def add_failure(self, user: str, place: str, at: float) -> None:
+        """Note a wrong code; old ones are dropped on the way."""
+        with self._file.transaction() as database:
+            database.execute("delete from failures where at < ?", [at - LONGEST_FAILURE_AGE])
+            database.execute("insert into failures (user, place, at) values (?, ?, ?)", [user, place, at])
+
+    def clear_failures(self, user: str, place: str) -> None:
+        """Let the wrong codes of a user at a place count for the day's ceiling only."""
+        with self._file.transaction() as database:
+            database.execute("update failures set cleared = 1 where user = ? and place = ?", [user, place])
+
+    def forget_failures(self, user: str) -> None:
+        """Forget a user's wrong codes."""
+        with self._file.transaction() as database:
+            database.execute("delete from failures where user = ?", [user])
+
+    def failures(self, since: float) -> list[Failure]:
+        """Tell the wrong codes younger than ``since``, oldest first: (user, place, wall-clock time, cleared)."""
+        with self._file.transaction() as database:
+            found = database.query("select * from failures where at > ? order by at", [since])
+            return [(row["user"], row["place"], row["at"], bool(row["cleared"])) for row in found]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _put(database: Database, table: str, row: rows.Row) -> None:
+    names = ", ".join(row)
+    values = ", ".join(f":{name}" for name in row)
+    database.execute(f"insert or replace into {table} ({names}) values ({values})", row)
+
+
+def _entry(database: Database, key: Key) -> Entry | None:
+    for row in database.query(f"select * from grace where {_KEY}", rows.key_row(key)):
+        try:
+            return rows.entry(row)
+        except (ValueError, KeyError, TypeError):
+            return None  # an entry that cannot be read means ask (SEMANTICS §4)
+    return None
+
+
+def _give_back(database: Database, login_id: str) -> None:
+    """Give back the reuse that a login took and no session followed; the last use stays, which only shortens.
+
+    An entry that a real authentication has replaced since owes nothing.
+    """
+    for row in list(database.query("select * from reuses where login_id = ?", [login_id])):
+        same = f"{_KEY} and authenticated_wall = :authenticated_wall"
+        database.execute(f"update grace set reuses = max(0, reuses - 1) where {same}", row)
+        database.execute("delete from reuses where login_id = ?", [login_id])

@@ -1,0 +1,268 @@
+"""The second factor itself: ask for a code or a push until somebody has shown it or the attempts are spent.
+
+Generators as in ``conversation``, of which this is the middle. They must never let anybody in except on a provider's
+yes, and treat nobody (a candidate without identity) like everybody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from starlingd.core import policy, pushes
+from starlingd.core.model import (
+    Check,
+    Factor,
+    Fault,
+    NotStarted,
+    Outcome,
+    PushStatus,
+    Reason,
+    Result,
+    Started,
+    Unavailable,
+    Verdict,
+)
+from starlingd.core.steps import (
+    Ask,
+    CancelPush,
+    CheckPush,
+    Conversation,
+    Interrupted,
+    Pause,
+    Reply,
+    Say,
+    StartPush,
+    Step,
+    Verify,
+)
+from starlingd.core.verdicts import refuse, refuse_for
+
+if TYPE_CHECKING:
+    from starlingd.core.model import Login
+    from starlingd.core.rules import Rules
+
+SHORTEST_PUSH = 5
+"""Seconds; a push that would live shorter is not started."""
+VERDICT_TIME = 2
+"""Seconds kept back from the deadline for giving the verdict."""
+
+_NOT_STARTED = {
+    NotStarted.NOT_ENROLLED: Reason.NOT_ENROLLED,
+    NotStarted.PENDING: Reason.PUSH_PENDING,
+    NotStarted.LIMIT: Reason.PUSH_LIMIT,
+    NotStarted.LOCKED: Reason.TOO_MANY_ATTEMPTS,
+}
+RULES = {
+    Reason.PUSH_PENDING: "auth.push_limit",
+    Reason.PUSH_LIMIT: "auth.push_limit",
+    Reason.TOO_MANY_ATTEMPTS: "auth.max_failures",
+}
+"""The rule behind a push that was not even started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the server knows before a login starts.
+
+    ``answers_spent`` and ``closed`` are of the login's connection; ``number`` is this login's two digits; ``gateway``
+    is the host's full name.
+    """
+
+    gateway: str
+    number: str
+    answers_spent: int = 0
+    closed: bool = False
+
+
+Trial = Generator[Step, Reply, tuple[Verdict, float]]
+"""A part of a conversation that ends with a verdict and the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Whoever is logging in; ``identity`` is None for nobody, who is treated the same but never let in."""
+
+    login: Login
+    user: str
+    identity: str | None
+    facts: Facts
+    rules: Rules
+
+
+def push_unasked(candidate: Candidate, longest: int, now: float) -> Conversation:
+    """Push to somebody who is shown no prompt."""
+    try:
+        verdict, _ = yield from _push(candidate, longest, now, prompted=False)
+    except (Interrupted, Unavailable) as end:
+        return refuse_for(end, Result.AUTH_ERR)
+    return verdict
+
+
+def ask_until_decided(candidate: Candidate, spent: int) -> Conversation:
+    """Ask at the prompt until there is a verdict; ``spent`` answers of the connection are used up already."""
+    failures: list[str] = []
+    try:
+        verdict = yield from _ask_repeatedly(candidate, spent, failures)
+    except (Interrupted, Unavailable) as end:
+        verdict = refuse_for(end, Result.AUTH_ERR)
+    # However it ended: whoever guesses twice and then hangs up must not leave less of a trace.
+    return replace(verdict, evidence={**verdict.evidence, "failures": ",".join(failures)}) if failures else verdict
+
+
+def _ask_repeatedly(candidate: Candidate, spent: int, failures: list[str]) -> Conversation:
+    """Ask until there is a verdict; the reasons of failed attempts are added to ``failures``."""
+    rules = candidate.rules
+    while True:
+        answer, now = yield Ask(_prompt(candidate), echo=not rules.disable_echo)
+        verdict, _ = yield from _try(candidate, answer, now)
+        spent += 1
+        if verdict.lets_in or verdict.reason not in _MAY_TRY_AGAIN:
+            return verdict
+        failures.append(verdict.reason)
+        if spent >= rules.max_attempts:
+            return refuse(verdict.reason, Result.MAXTRIES, rule="auth.max_attempts", factor=verdict.factor)
+        yield Say(verdict.sentence)
+
+
+_MAY_TRY_AGAIN = frozenset(
+    {
+        Reason.WRONG_CODE,
+        Reason.NOT_A_CODE,
+        Reason.NOT_ENROLLED,
+        Reason.PUSH_EXPIRED,
+        Reason.PUSH_TIMEOUT,
+        Reason.PUSH_LIMIT,
+        Reason.PUSH_PENDING,
+    }
+)
+
+
+def _prompt(candidate: Candidate) -> str:
+    return candidate.rules.prompt.replace("{number}", candidate.facts.number) + " "
+
+
+def _try(candidate: Candidate, answer: str, now: float) -> Trial:
+    # Not even blanks: sshd leaves only what is quite empty as it is for users it does not know (FIELD-FACTS 14).
+    if not answer:
+        return (yield from _push(candidate, candidate.rules.push_timeout, now, prompted=True))
+    code = policy.code_in(answer)
+    if code is None and not policy.might_be_code(answer):
+        return refuse(Reason.NOT_A_CODE, Result.AUTH_ERR), now
+    # What has the length of a code but is none takes a code's time, as sshd's junk for unknown users does.
+    # For whoever has no identity every such answer is a guess: nobody can tell what was typed.
+    identity, guess = candidate.identity if code else None, bool(code) or candidate.identity is None
+    step = Verify(candidate.user, identity, code or "", guess=guess)
+    check, now = yield from _verify(step, candidate.login.deadline)
+    if check is Check.LOCKED:
+        return refuse(Reason.TOO_MANY_ATTEMPTS, Result.MAXTRIES, rule="auth.max_failures"), now
+    if check is Check.RIGHT and code and candidate.identity is not None:
+        return Verdict(Outcome.ALLOW, Result.SUCCESS, Reason.CODE_VERIFIED, Factor.CODE), now
+    if code is None:
+        return refuse(Reason.NOT_A_CODE, Result.AUTH_ERR), now
+    reason = Reason.NOT_ENROLLED if check is Check.NOT_ENROLLED else Reason.WRONG_CODE
+    return refuse(reason, Result.AUTH_ERR, factor=Factor.CODE), now
+
+
+def _verify(step: Verify, deadline: float) -> Generator[Step, Reply, tuple[Check, float]]:
+    """Check a code; a service that asks to wait is obeyed once, if the deadline allows."""
+    try:
+        return (yield step)
+    except Unavailable as outage:
+        now = yield from _time()
+        if not _worth_waiting(outage, deadline - VERDICT_TIME - now):
+            raise
+        yield Pause(outage.retry_after)
+        return (yield step)
+
+
+def _push(candidate: Candidate, longest: int, now: float, *, prompted: bool) -> Trial:
+    """Send a push and wait for its end, for at most ``longest`` seconds and never past the login's deadline."""
+    latest = min(now + longest, candidate.login.deadline - VERDICT_TIME)
+    number = candidate.facts.number if prompted and candidate.rules.push_number else ""
+    started, now = yield from _start_push(candidate, number, now, latest)
+    if not isinstance(started, Started):
+        result = Result.MAXTRIES if started is Reason.TOO_MANY_ATTEMPTS else Result.AUTH_ERR
+        return refuse(started, result, rule=RULES.get(started, ""), factor=Factor.PUSH), now
+    try:
+        verdict, now = yield from _await_answer(candidate, started.request, now, latest)
+    except (Interrupted, Unavailable):
+        yield from _give_up(candidate)
+        raise
+    if verdict.reason is Reason.PUSH_TIMEOUT:
+        yield from _give_up(candidate)
+    return verdict, now
+
+
+def _give_up(candidate: Candidate) -> Generator[Step, Reply, None]:
+    """Cancel a pending push; a store that cannot note it changes nothing, as for nobody, who is never noted."""
+    with suppress(Unavailable):
+        yield CancelPush(candidate.user)
+
+
+def _start_push(
+    candidate: Candidate, number: str, now: float, latest: float
+) -> Generator[Step, Reply, tuple[Started | Reason, float]]:
+    """Start a push that ends by ``latest``; only a service that asked to wait is asked twice: no phone rings twice."""
+    for asked_before in (False, True):
+        lifetime = int(latest - now)
+        if lifetime < SHORTEST_PUSH:
+            break
+        push = pushes.describe(candidate.login, candidate.rules, candidate.facts.gateway, number, lifetime)
+        try:
+            started, now = yield StartPush(candidate.user, candidate.identity, push)
+        except Unavailable as outage:
+            now = yield from _time()
+            if asked_before or not _worth_waiting(outage, latest - SHORTEST_PUSH - now):
+                raise
+            _, now = yield Pause(outage.retry_after)
+        else:
+            return (started if isinstance(started, Started) else _NOT_STARTED[started]), now
+    return Reason.DEADLINE, now
+
+
+def _await_answer(candidate: Candidate, request: str, now: float, ends: float) -> Trial:
+    """Poll until the push has an answer or its time is up; a poll that fails is no verdict, the last one's is."""
+    outage: Unavailable | None = None
+    for pause in pushes.pauses(candidate.rules.poll_interval):
+        wait = max(pause, outage.retry_after) if outage else pause
+        _, now = yield Pause(max(0.0, min(wait, ends - now)))
+        try:
+            status, now = yield CheckPush(candidate.user, candidate.identity, request)
+            outage = None
+        except Unavailable as failed:
+            if failed.fault is Fault.MISCONFIGURED:
+                raise
+            outage, status = failed, PushStatus.PENDING
+            now = yield from _time()
+        if status in _ENDINGS:
+            return _end_of_push(candidate, status), now
+        if now >= ends:
+            break
+    if outage:
+        raise outage
+    return refuse(Reason.PUSH_TIMEOUT, Result.AUTH_ERR, factor=Factor.PUSH), now
+
+
+_ENDINGS = frozenset({PushStatus.APPROVED, PushStatus.DENIED, PushStatus.EXPIRED})
+
+
+def _end_of_push(candidate: Candidate, status: PushStatus) -> Verdict:
+    if status is PushStatus.APPROVED and candidate.identity is not None:
+        return Verdict(Outcome.ALLOW, Result.SUCCESS, Reason.PUSH_APPROVED, Factor.PUSH)
+    if status is PushStatus.EXPIRED:
+        return refuse(Reason.PUSH_EXPIRED, Result.AUTH_ERR, factor=Factor.PUSH)
+    return refuse(Reason.PUSH_DENIED, Result.MAXTRIES, factor=Factor.PUSH)
+
+
+def _time() -> Generator[Step, Reply, float]:
+    """Learn the time after a call that failed, which may have taken long: an exception does not bring it."""
+    _, now = yield Pause(0.0)
+    return now
+
+
+def _worth_waiting(outage: Unavailable, patience: float) -> bool:
+    """Tell whether a service that said "too many requests" can be asked again within ``patience`` seconds."""
+    return outage.fault is Fault.RATE_LIMITED and 0 < outage.retry_after <= patience

@@ -1,0 +1,262 @@
+"""The control socket: what starlingctl asks of the daemon. One JSON object in a line, one in a line back.
+
+Who asks is what the kernel says (SO_PEERCRED, SO_PEERGROUPS). Whoever can open the socket may read; what changes
+something needs root or a group named in ``[control]``. Nothing here may let anybody in, or show a secret.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import grp
+import json
+import logging
+import pwd
+import socket
+import struct
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from starlingd.core.grace import Moment
+from starlingd.core.model import Login, Process
+from starlingd.ports import Unavailable
+from starlingd.server.explain import explain
+from starlingd.server.requests import fold
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from starlingd.core.grace import Entry, Key
+    from starlingd.core.records import Lease
+    from starlingd.server.host import Current, Host
+
+LONGEST_REQUEST = 64 * 1024
+PATIENCE = 10.0
+"""Seconds a client may take to say what it wants, and the daemon to look something up."""
+SO_PEERGROUPS = 59
+"""<asm-generic/socket.h>; Python has no name for it."""
+MOST_GROUPS = 65536
+_CREDENTIALS = struct.Struct("3i")
+
+log = logging.getLogger("starlingd.control")
+Request = dict[str, Any]
+
+
+class Refused(Exception):  # noqa: N818  it is what it is called
+    """Why a request is not done; the text is for whoever asked."""
+
+
+class Right(Enum):
+    """What a command needs."""
+
+    READ = "read"
+    OPERATE = "operate"
+    HELP = "help"
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who asks, as the kernel knows them."""
+
+    uid: int
+    groups: frozenset[int]
+
+    @property
+    def name(self) -> str:
+        """Tell the login name, or the uid where there is none."""
+        try:
+            return pwd.getpwuid(self.uid).pw_name
+        except KeyError:
+            return f"uid {self.uid}"
+
+    def may(self, right: Right, current: Current | None) -> bool:
+        """Tell whether this peer has a right; root has all."""
+        if self.uid == 0 or right is Right.READ:
+            return True
+        if current is None:
+            return False
+        rights = current.rights
+        names = rights.operators | rights.helpdesk if right is Right.HELP else rights.operators
+        return any(_gid(name) in self.groups for name in names)
+
+
+class Control:
+    """Answers on ``sock``; ``reload`` takes the configuration anew and tells whether it was taken, and a sentence."""
+
+    def __init__(self, host: Host, sock: socket.socket, reload: Callable[[], tuple[bool, str]]) -> None:
+        self._host = host
+        self._sock = sock
+        self._reload = reload
+        self._commands: Mapping[str, tuple[Right, Callable[[Request, Peer], Awaitable[object]]]] = {
+            "explain": (Right.READ, self._explain),
+            "grace list": (Right.READ, self._list_grace),
+            "grace forget": (Right.OPERATE, self._forget_grace),
+            "sessions list": (Right.READ, self._list_sessions),
+            "unlock": (Right.HELP, self._unlock),
+            "reload": (Right.OPERATE, self._reload_now),
+        }
+
+    async def run(self) -> None:
+        """Answer for ever."""
+        server = await asyncio.start_unix_server(self._serve, sock=self._sock, limit=LONGEST_REQUEST)
+        async with server:
+            await server.serve_forever()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE * 3):
+                peer = _peer_of(writer.get_extra_info("socket"))
+                answer = await self._answer(await reader.readline(), peer)
+                writer.write(json.dumps(answer).encode() + b"\n")
+                await writer.drain()
+        except (OSError, TimeoutError, ValueError) as error:
+            log.warning("a control connection ended early: %s", type(error).__name__)
+        finally:
+            writer.close()
+
+    async def _answer(self, line: bytes, peer: Peer) -> Request:
+        try:
+            request = json.loads(line)
+            right, command = self._commands[request["command"]]
+        except (ValueError, TypeError, KeyError):
+            return {"error": "this daemon does not know that request; is it the same version as starlingctl?"}
+        if not peer.may(right, self._host.current):
+            return {"error": f"{peer.name} may not do that: it needs root or a group named in [control]"}
+        try:
+            return {"result": await command(request, peer)}
+        except Refused as refused:
+            return {"error": str(refused)}
+        except Unavailable as outage:
+            return {"error": f"{outage.port}: {outage.detail}"}
+        except Exception:
+            log.exception("a bug ended a control request")
+            return {"error": "internal error; the daemon's log has it"}
+
+    def _current(self) -> Current:
+        if self._host.current is None:
+            raise Refused("the daemon has no usable configuration and denies every login; see starlingctl check-config")
+        return self._host.current
+
+    async def _explain(self, request: Request, _: Peer) -> object:
+        current, now = self._current(), self._host.moment()
+        wall = float(request.get("at") or now.wall)
+        at = Moment(wall, now.boottime + wall - now.wall, now.boot)
+        plan = await explain(self._host, current, _hypothetical(request), at)
+        return {
+            "outcome": plan.ending,
+            "reason": plan.reason,
+            "rule": plan.rule,
+            "identity": plan.identity,
+            "steps": [asdict(step) for step in plan.steps],
+        }
+
+    async def _list_grace(self, request: Request, _: Peer) -> object:
+        return [_grace_fields(key, entry) for key, entry in await self._entries(request)]
+
+    async def _forget_grace(self, request: Request, _: Peer) -> object:
+        keys = [key for key, _ in await self._entries(request)]
+        await self._host.pools.store.run(PATIENCE, self._host.store.forget_grace, keys)
+        return {"forgotten": len(keys)}
+
+    async def _entries(self, request: Request) -> list[tuple[Key, Entry]]:
+        user, place = _text(request, "user"), _address(request)
+        kept = await self._host.pools.store.run(PATIENCE, self._host.store.grace_entries)
+        return [
+            (key, entry) for key, entry in kept if user in ("", key.user) and place in ("", key.client_ip)
+        ]  # fmt: skip
+
+    async def _list_sessions(self, _: Request, __: Peer) -> object:
+        return [_session_fields(lease) for lease in self._host.logins.leases]
+
+    async def _unlock(self, request: Request, peer: Peer) -> object:
+        user = _text(request, "user")
+        account = await self._host.pools.accounts.run(PATIENCE, self._host.accounts.look_up, user)
+        if account is None:
+            raise Refused(f"there is no account {user!a}")
+        counted = self._host.failures.unlock(account.name)
+        await self._host.pools.store.run(PATIENCE, self._host.store.forget_failures, account.name)
+        self._host.audit.unlock(account.name, peer.name)
+        return {"user": account.name, "had_failures": counted}
+
+    async def _reload_now(self, _: Request, __: Peer) -> object:
+        taken, sentence = self._reload()
+        if not taken:
+            raise Refused(sentence)
+        return {"sentence": sentence}
+
+
+def _peer_of(sock: socket.socket) -> Peer:
+    _, uid, gid = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    packed = sock.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, MOST_GROUPS * 4)
+    return Peer(uid, frozenset({gid, *struct.unpack(f"{len(packed) // 4}I", packed)}))
+
+
+def _gid(group: str) -> int:
+    """Find a group's number; -1, which nobody is in, where there is none."""
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        return -1
+
+
+def _text(request: Request, name: str) -> str:
+    text = request.get(name) or ""
+    if not isinstance(text, str):
+        raise Refused(f"{name} must be a text")
+    return text
+
+
+def _address(request: Request) -> str:
+    given = _text(request, "from")
+    try:
+        return fold(given) if given else ""
+    except ValueError:
+        raise Refused(f"{given!a} is not an address") from None
+
+
+def _hypothetical(request: Request) -> Login:
+    """Make the login that a request asks about; its processes and its deadline mean nothing."""
+    user = _text(request, "user")
+    if not user:
+        raise Refused("whose login?")
+    nobody = Process(0, 0)
+    return Login(
+        user=user,
+        service=_text(request, "service") or "sshd",
+        client_ip=_address(request),
+        tty=_text(request, "tty"),
+        connection="",
+        auth_info="",
+        first_factor="",
+        caller=nobody,
+        parent=nobody,
+        deadline=0.0,
+        login_id="",
+        ssh_key=_text(request, "key"),
+    )
+
+
+def _grace_fields(key: Key, entry: Entry) -> Request:
+    return {
+        "user": key.user,
+        "client_ip": key.client_ip,
+        "ssh_key": key.ssh_key,
+        "service": key.service,
+        "last_authenticated": entry.authenticated.wall,
+        "last_used": entry.used.wall,
+        "reuse_count": entry.reuses,
+    }
+
+
+def _session_fields(lease: Lease) -> Request:
+    return {
+        "user": lease.user,
+        "client_ip": lease.client_ip,
+        "service": lease.service,
+        "tty": lease.tty,
+        "pid": lease.process.pid,
+        "start": lease.process.start,
+        "since": lease.since,
+        "login": lease.login_id,
+        "factor": lease.factor,
+    }

@@ -1,0 +1,89 @@
+"""Why a login would be decided as it would be: the same plan as a real login's, from looks that change nothing."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from starlingd.core import grace, policy, steps
+from starlingd.core.conversation import plan_login
+from starlingd.core.model import Reason
+from starlingd.core.policy import Decided, Ending
+from starlingd.ports import Fault, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from starlingd.core.grace import Entry, Miss, Moment
+    from starlingd.core.model import Login
+    from starlingd.core.policy import Known, Plan
+    from starlingd.server.host import Current, Host
+
+WAIT = 10.0
+"""Seconds for one look."""
+
+
+async def explain(host: Host, current: Current, login: Login, at: Moment) -> Plan:
+    """Tell the plan of ``login`` at the moment ``at``. Raises Unavailable."""
+    looks = _Looks(host, current, login, at)
+    known, plan = await _drive(plan_login(login, current.rules), looks)
+    if plan.ending is not Ending.SECOND_FACTOR or known.account is None:
+        return plan
+    user, place = known.account.name, policy.place_of(login)
+    until = host.failures.locked_until(user, place, current.rules, time.monotonic() + at.wall - time.time())
+    if until is None:
+        return plan
+    seconds = until - time.monotonic()
+    step = Decided("attempts", f"too many wrong codes; none is taken for {seconds:.0f} s", "auth.max_failures")
+    return replace(plan, ending=Ending.DENY, reason=Reason.TOO_MANY_ATTEMPTS, rule=step.rule, steps=(*plan.steps, step))
+
+
+async def _drive(gathering: Generator[Any, Any, tuple[Known, Plan, float]], looks: _Looks) -> tuple[Known, Plan]:
+    step = next(gathering)
+    while True:
+        try:
+            advance: Callable[[], Any] = _sender(gathering, await looks.look(step))
+        except Unavailable as outage:
+            advance = _thrower(gathering, outage)
+        try:
+            step = advance()
+        except StopIteration as end:
+            known, plan, _ = end.value
+            return known, plan
+
+
+def _sender(gathering: Generator[Any, Any, Any], answer: object) -> Callable[[], Any]:
+    return lambda: gathering.send((answer, time.monotonic()))
+
+
+def _thrower(gathering: Generator[Any, Any, Any], outage: Unavailable) -> Callable[[], Any]:
+    return lambda: gathering.throw(outage)
+
+
+class _Looks:
+    """Answers a plan's questions without side effects."""
+
+    def __init__(self, host: Host, current: Current, login: Login, at: Moment) -> None:
+        self._host = host
+        self._current = current
+        self._login = login
+        self._at = at
+
+    async def look(self, step: steps.Step) -> object:
+        """Answer one step."""
+        pools = self._host.pools
+        match step:
+            case steps.LookUp():
+                return await pools.accounts.run(WAIT, self._host.accounts.look_up, step.user)
+            case steps.CountSessions():
+                return self._host.logins.count(step.user, step.place)
+            case steps.Reuse():
+                return await self._peek(step)
+            case steps.FindIdentity():
+                raise Unavailable("directory", Fault.MISCONFIGURED, "no directory is configured")
+        return None
+
+    async def _peek(self, step: steps.Reuse) -> Entry | Miss:
+        entry = await self._host.pools.store.run(WAIT, self._host.store.grace_entry, step.key)
+        return grace.judge(entry, step.basis, self._current.rules.grace, self._at)
