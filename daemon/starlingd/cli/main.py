@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import sys
 from importlib import metadata
+from pathlib import Path
 
 import click
 
-from starlingd.cli import check
+from starlingd.cli import check, explain, grace, operate, sessions
 
 PACKAGE = "pam-starling"
 
@@ -22,7 +23,8 @@ def _version() -> str:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(_version(), prog_name="starlingctl")
-def main() -> None:
+@click.option("--socket", type=click.Path(path_type=Path), hidden=True, help="The control socket.")
+def main(socket: Path | None) -> None:  # noqa: ARG001  daemon.ask looks it up
     """Look after pam-starling, the second factor of this host.
 
     Exit status: 0 fine, 1 problems found or refused, 2 wrong usage, 3 daemon not reachable.
@@ -32,4 +34,12 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")  # a locale without the character must not end the command
 
 
-main.add_command(check.check_config)
+for command in (
+    check.check_config,
+    explain.explain,
+    grace.grace,
+    sessions.sessions,
+    operate.unlock,
+    operate.reload,
+):
+    main.add_command(command)
