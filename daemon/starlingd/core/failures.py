@@ -1,11 +1,14 @@
 """Wrong codes, counted per user and address, and per user and day (SEMANTICS §11; max_failures, failure_window).
 
-A guess is counted before it is checked and taken back when it was right, so that parallel guesses all count. Known and
-unknown users are counted alike. The table is bounded; what does not fit is told to wait, never let through.
+No more guesses are under way at a time than may fail before the lock, so that parallel guesses all count and parallel
+logins with right codes all get in. Known and unknown users are counted alike. The table is bounded; what does not fit
+is locked, never let through.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,82 +26,115 @@ MOST_PLACES = 50_000
 """Pairs of user and address in the table at most."""
 
 
+class Admission(Enum):
+    """Whether a guess may be checked now."""
+
+    GO = "go"
+    WAIT = "wait"
+    """Not before another guess of this user has come to its end."""
+    LOCKED = "locked"
+
+
+@dataclass(slots=True)
+class _Place:
+    """What a user did at one place: when wrong codes came, when a right one last did, and guesses under way."""
+
+    times: list[float] = field(default_factory=list)
+    cleared: float = float("-inf")
+    under_way: int = 0
+
+    def since(self, time: float) -> list[float]:
+        """Tell the wrong codes after ``time`` that no right one has followed."""
+        return [at for at in self.times if at > max(time, self.cleared)]
+
+
 class Failures:
     """The failures of the last day. Times are seconds of one clock that never goes back.
 
-    ``user`` is everywhere the canonical name, or what stands for a stranger.
+    ``user`` is everywhere the canonical name, or what stands for a stranger; ``address`` that of the login, or its tty.
     """
 
     def __init__(self, known: Iterable[Failure] = ()) -> None:
-        self._times: dict[str, dict[str, list[float]]] = {}
-        self._cleared: dict[tuple[str, str], float] = {}
+        self._users: dict[str, dict[str, _Place]] = {}
         self._places = 0
         for user, address, at, cleared in sorted(known, key=lambda failure: failure[2]):
-            self._add(user, address, at)
+            place = self._place(user, address)
+            place.times.append(at)
             if cleared:
-                self._cleared[user, address] = at
+                place.cleared = at
 
     def locked_until(self, user: str, address: str, rules: Rules, now: float) -> float | None:
         """Tell until when this user must wait at this address; None when not at all."""
-        places = self._times.get(user, {})
-        today = sorted(at for times in places.values() for at in times if at > now - DAY)
+        places = self._users.get(user, {})
+        today = sorted(at for place in places.values() for at in place.times if at > now - DAY)
         if len(today) >= DAILY_CEILING:
             return today[-DAILY_CEILING] + DAY
-        if address not in places and self._places >= MOST_PLACES:
-            return now + rules.failure_window
-        since = max(now - DAY, self._cleared.get((user, address), float("-inf")))
-        return _wait_ends([at for at in places.get(address, ()) if at > since], rules, now)
+        if address not in places:
+            return now + rules.failure_window if self._places >= MOST_PLACES else None
+        return _wait_ends(places[address].since(now - DAY), rules, now)
 
-    def begin(self, user: str, address: str, rules: Rules, now: float) -> bool:
-        """Count a guess that is about to be checked; False when it must not be checked at all."""
+    def begin(self, user: str, address: str, rules: Rules, now: float) -> Admission:
+        """Admit a guess that is about to be checked; one that goes must be followed by ``fail`` or ``release``."""
         if self.locked_until(user, address, rules, now) is not None:
-            return False
-        self._add(user, address, now)
-        return True
+            return Admission.LOCKED
+        place, places = self._place(user, address), self._users[user].values()
+        here = rules.max_failures - len(place.since(now - rules.failure_window))
+        today = DAILY_CEILING - sum(at > now - DAY for other in places for at in other.times)
+        if place.under_way >= max(1, here) or sum(other.under_way for other in places) >= today:
+            return Admission.WAIT
+        place.under_way += 1
+        return Admission.GO
 
-    def take_back(self, user: str, address: str, at: float) -> None:
-        """Uncount the guess that ``begin`` counted at ``at``: it was right, or nobody could tell."""
-        times = self._times.get(user, {}).get(address, [])
-        if at in times:
-            times.remove(at)
-            self._drop_if_empty(user, address)
+    def fail(self, user: str, address: str, now: float) -> None:
+        """End a guess that was wrong, or that nobody waited for."""
+        place = self._place(user, address)
+        place.under_way -= 1
+        place.times.append(now)
+
+    def release(self, user: str, address: str) -> None:
+        """End a guess of which nobody could tell whether it was wrong."""
+        self._place(user, address).under_way -= 1
+        self._drop_if_empty(user, address)
 
     def succeed(self, user: str, address: str, now: float) -> bool:
-        """Start the count at this address anew; the day's ceiling stays. Tell whether there was a count."""
-        counted = address in self._times.get(user, {})
-        if counted:
-            self._cleared[user, address] = now
+        """End a right guess: the count at this address starts anew, the day's ceiling stays. Tell if there was one."""
+        place = self._place(user, address)
+        place.under_way -= 1
+        place.cleared = now
+        counted = bool(place.times)
+        self._drop_if_empty(user, address)
         return counted
 
     def unlock(self, user: str) -> bool:
         """Forget a user's failures everywhere; tell whether there were any."""
-        places = self._times.pop(user, {})
-        self._places -= len(places)
-        for address in places:
-            self._cleared.pop((user, address), None)
-        return bool(places)
+        places = self._users.get(user, {})
+        counted = any(place.times for place in places.values())
+        for address in list(places):
+            places[address].times.clear()
+            self._drop_if_empty(user, address)
+        return counted
 
     def prune(self, now: float) -> None:
         """Forget what is older than a day."""
-        for user, places in list(self._times.items()):
+        for user, places in list(self._users.items()):
             for address in list(places):
-                places[address] = [at for at in places[address] if at > now - DAY]
+                places[address].times = [at for at in places[address].times if at > now - DAY]
                 self._drop_if_empty(user, address)
 
-    def _add(self, user: str, address: str, at: float) -> None:
-        places = self._times.setdefault(user, {})
+    def _place(self, user: str, address: str) -> _Place:
+        places = self._users.setdefault(user, {})
         if address not in places:
+            places[address] = _Place()
             self._places += 1
-        places.setdefault(address, []).append(at)
+        return places[address]
 
     def _drop_if_empty(self, user: str, address: str) -> None:
-        places = self._times[user]
-        if not places[address]:
-            del places[address]
-            self._cleared.pop((user, address), None)
+        place = self._users[user][address]
+        if not place.times and place.under_way <= 0:
+            del self._users[user][address]
             self._places -= 1
-        if not places:
-            del self._times[user]
+        if not self._users[user]:
+            del self._users[user]
 
 
 def _wait_ends(times: list[float], rules: Rules, now: float) -> float | None:

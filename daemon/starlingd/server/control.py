@@ -173,7 +173,7 @@ class Control:
         account = await self._host.pools.accounts.run(PATIENCE, self._host.accounts.look_up, user)
         if account is None:
             raise Refused(f"there is no account {user!a}")
-        counted = self._host.failures.unlock(account.name)
+        counted = self._host.guesses.unlock(account.name)
         await self._host.pools.store.run(PATIENCE, self._host.store.forget_failures, account.name)
         self._host.audit.unlock(account.name, peer.name)
         return {"user": account.name, "had_failures": counted}

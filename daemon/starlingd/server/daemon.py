@@ -20,6 +20,7 @@ from starlingd.core.steps import ShuttingDown
 from starlingd.ports import Unavailable
 from starlingd.server import notify, processes
 from starlingd.server.control import Control
+from starlingd.server.guesses import Guesses
 from starlingd.server.listener import Listener
 from starlingd.server.logins import STORE_WAIT
 
@@ -113,8 +114,8 @@ class Daemon:
         """Count the wrong codes from before a restart too."""
         wall, now = time.time(), time.monotonic()
         kept = await self._host.pools.store.run(STORE_WAIT, self._host.store.failures, wall - DAY)
-        self._host.failures = Failures(
-            (user, place, now - max(0.0, wall - at), cleared) for user, place, at, cleared in kept
+        self._host.guesses = Guesses(
+            Failures((user, place, now - max(0.0, wall - at), cleared) for user, place, at, cleared in kept)
         )
 
     async def _drop_grace(self, old: Rules, new: Rules) -> None:
@@ -136,7 +137,7 @@ class Daemon:
         while True:
             await asyncio.sleep(SWEEP_INTERVAL)
             self._host.attempts.prune(time.monotonic())
-            self._host.failures.prune(time.monotonic())
+            self._host.guesses.prune()
             try:
                 await self._host.logins.sweep(processes.is_alive)
                 await self._sweep_grace()

@@ -31,7 +31,7 @@ async def explain(host: Host, current: Current, login: Login, at: Moment) -> Pla
     if plan.ending is not Ending.SECOND_FACTOR or known.account is None:
         return plan
     user, place = known.account.name, policy.place_of(login)
-    until = host.failures.locked_until(user, place, current.rules, time.monotonic() + at.wall - time.time())
+    until = host.guesses.locked_until(user, place, current.rules)
     if until is None:
         return plan
     seconds = until - time.monotonic()

@@ -13,6 +13,7 @@ from starlingd.core.attempts import Attempts
 from starlingd.core.failures import Failures
 from starlingd.core.grace import Moment
 from starlingd.server.decoy import Decoy
+from starlingd.server.guesses import Guesses
 from starlingd.server.probe import Probe
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Host:
     current: Current | None
     attempts: Attempts = field(default_factory=Attempts)
     decoy: Decoy = field(default_factory=Decoy)
-    failures: Failures = field(default_factory=Failures)
+    guesses: Guesses = field(default_factory=lambda: Guesses(Failures()))
     probe: Probe = field(default_factory=Probe)
 
     def moment(self) -> Moment:

@@ -120,29 +120,30 @@ class Performer:
         return self.account
 
     async def _verify(self, step: steps.Verify) -> Check:
-        """Check a code. A guess counts before it is checked, so that parallel ones all count."""
-        failures, place, now = self._host.failures, place_of(self._login), time.monotonic()
-        if failures.locked_until(step.user, place, self._current.rules, now) is not None:
+        """Check a code, if this user has guesses left; while all of them are under way, wait for one to end."""
+        if not step.guess:
+            return await self._check(step)
+        guesses, place = self._host.guesses, place_of(self._login)
+        if not await guesses.begin(step.user, place, self._current.rules):
             return Check.LOCKED
-        if step.guess:
-            failures.begin(step.user, place, self._current.rules, now)
         try:
             check = await self._check(step)
         except Unavailable:
-            failures.take_back(step.user, place, now)  # nobody could tell
+            guesses.release(step.user, place)  # nobody could tell
             raise
-        if check is Check.WRONG and step.guess:
-            await self._note_wrong_code(step.user, place)
-        else:
-            failures.take_back(step.user, place, now)
-        if check is Check.RIGHT and failures.succeed(step.user, place, now):
-            await self._note(lambda user: self._host.store.clear_failures(user, place), step.user)
+        except asyncio.CancelledError:
+            guesses.fail(step.user, place)
+            raise
+        if check is Check.WRONG:
+            guesses.fail(step.user, place)
+            if self.account is not None:  # what strangers guess is kept in bounded memory, never on disk
+                at = time.time()
+                await self._note(lambda name: self._host.store.add_failure(name, place, at), step.user)
+        elif check is not Check.RIGHT:
+            guesses.release(step.user, place)
+        elif guesses.succeed(step.user, place):
+            await self._note(lambda name: self._host.store.clear_failures(name, place), step.user)
         return check
-
-    async def _note_wrong_code(self, user: str, place: str) -> None:
-        if self.account is not None:  # what strangers guess is kept in bounded memory, never on disk
-            at = time.time()
-            await self._note(lambda name: self._host.store.add_failure(name, place, at), user)
 
     async def _check(self, step: steps.Verify) -> Check:
         if step.identity is None:
@@ -153,7 +154,7 @@ class Performer:
 
     async def _start_push(self, step: steps.StartPush) -> Started | NotStarted:
         rules, now = self._current.rules, time.monotonic()
-        if self._host.failures.locked_until(step.user, place_of(self._login), rules, now) is not None:
+        if self._host.guesses.locked_until(step.user, place_of(self._login), rules) is not None:
             return NotStarted.LOCKED
         refusal = self._host.pushes.reserve(step.user, rules, now)
         if refusal is not None:
