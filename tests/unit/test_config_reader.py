@@ -29,7 +29,9 @@ class CacheForm:
 
 LIST = Section("user_list", ListForm, "named lists", named=True)
 CACHE = Section("memory_cache", CacheForm, "a cache", aliases=("memory-cache",))
+QUESTION = Section("question", ListForm, "numbered lists", numbered=True)
 TABLE = (LIST, CACHE)
+NUMBERED = (QUESTION,)
 
 
 def read(text: str, definition: tuple[Section[Any], ...] = TABLE) -> tuple[Values, Notes]:
@@ -51,6 +53,28 @@ def test_a_named_section_needs_a_name_and_has_each_only_once() -> None:
         ("user_list  ", "is unknown: did you mean [user_list NAME]?"),
         ("user_list  x", "is another spelling of [user_list x]: keep one of the two"),
     ]
+
+
+def test_a_numbered_section_has_its_number_in_its_name() -> None:
+    found, notes = read("[question_1]\nallow = a\n[question_12]\nallow = b\n", NUMBERED)
+    assert notes.problems == []
+    assert found.each(QUESTION) == {"1": ListForm(("a",)), "12": ListForm(("b",))}
+    _, notes = read("".join(f"[question{n}]\nallow = a\n" for n in ("", "_", "_01", "_a", "_1 ", "_-1")), NUMBERED)
+    assert all("did you mean [question_N]?" in problem.message for problem in notes.problems)
+    assert len(notes.problems) == 6
+
+
+def test_a_section_is_also_recognised_by_the_first_word_of_its_name() -> None:
+    _, notes = read("[whitelist]\nallow = a\n", (Section("whitelist source=user_list", ListForm, "a list"),))
+    assert [problem.message for problem in notes.problems] == [
+        "is unknown: did you mean [whitelist source=user_list]?",
+    ]
+
+
+def test_a_named_sections_problems_and_secrets_go_by_one_spelling() -> None:
+    found, notes = read("[user_list   ops]\ntoken = $\nallow =\n")
+    assert found.each(LIST) == {"ops": ListForm(token="t")}
+    assert [(problem.section, problem.line) for problem in notes.problems] == [("user_list ops", 3)]
 
 
 def test_problems_of_named_sections_are_kept_apart() -> None:

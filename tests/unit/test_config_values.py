@@ -3,6 +3,7 @@
 import contextlib
 import re
 from collections.abc import Callable
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from starlingd.config import values
 from starlingd.config.sections import DEFINITION, LogLevel
 from starlingd.config.values import Unfit
+from starlingd.core.rules import Bind, NotEnrolled, Unenrolled
 
 Parser = Callable[[str], object]
 
@@ -47,6 +49,33 @@ time = values.seconds(1, 100_000)
         (values.https_origin, "https://[::1]:8443", "https://[::1]:8443"),
         (values.absolute_path, "/etc/ca.pem", Path("/etc/ca.pem")),
         (values.identity, "", ""),
+        (values.choices(Bind), "USER,ssh_key", frozenset({Bind.USER, Bind.SSH_KEY})),
+        (values.words, "a\nb, c", ("a", "b", "c")),
+        (values.names, "", ()),
+        (values.networks, "", ()),
+        (values.networks, "192.0.2.7, 10.0.0.0/8", (ip_network("192.0.2.7/32"), ip_network("10.0.0.0/8"))),
+        (values.networks, "2001:db8::/32\n::/0", (ip_network("2001:db8::/32"), ip_network("::/0"))),
+        (values.networks, "::ffff:192.0.2.0/120, ::ffff:0:0/96", (ip_network("192.0.2.0/24"), ip_network("0.0.0.0/0"))),
+        (values.groups, "", ()),
+        (values.groups, "a b,, c\nd ,", ("a b", "c", "d")),
+        (values.groups, ' "cn=a, ou=b" , "x, y", z', ("cn=a, ou=b", "x, y", "z")),
+        (values.attribute, "employeeNumber", "employeeNumber"),
+        (values.attribute, "1.2.840.113556", "1.2.840.113556"),
+        (values.dn, "cn=a\\, b, dc=x", "cn=a\\, b, dc=x"),
+        (values.search_filter("user"), "(&(a=b)(c={user}))", "(&(a=b)(c={user}))"),
+        (
+            values.directory_uris,
+            "ldap://A:389, ldaps://[::1], ldapi://%2Fs",
+            ("ldap://a:389", "ldaps://[::1]", "ldapi://"),
+        ),
+        (values.directory_uris, "ldapi://%2Frun%2Fldapi", ("ldapi://%2Frun%2Fldapi",)),
+        (values.domain, "", ""),
+        (values.domain, "example.org", "example.org"),
+        (values.answer_key, "Ticket_1", "Ticket_1"),
+        (values.pattern, r"(?i)[a-z]{2,5}-\d+", r"(?i)[a-z]{2,5}-\d+"),
+        (values.region, "de", "DE"),
+        (values.unenrolled, "Enrol", Unenrolled(NotEnrolled.ENROL)),
+        (values.unenrolled, "allow_until 1970-01-01", Unenrolled(NotEnrolled.ALLOW_UNTIL, 86400.0)),
     ],
 )
 def test_a_value_that_fits_is_given_its_type(parse: Parser, text: str, value: object) -> None:
@@ -104,6 +133,42 @@ def test_a_value_that_fits_is_given_its_type(parse: Parser, text: str, value: ob
         (values.https_origin, "https://exämple.org", "https://HOST"),
         (values.absolute_path, "ca.pem", "beginning with /"),
         (values.absolute_path, "", "empty"),
+        (values.choices(Bind), "user, host", "must be user or client_ip"),
+        (values.networks, "192.0.2.1/24", "item 1"),
+        (values.networks, "10.0.0.0/8, 10.0.0.1-10.0.0.9", "item 2"),
+        (values.networks, "fe80::%eth0/64", "item 1"),
+        (values.groups, "cn=a,dc=b", "double quotes"),
+        (values.groups, 'a "b"', "quote out of place"),
+        (values.groups, '"cn=a,dc=b', "quote out of place"),
+        (values.groups, '"cn=a" "cn=b"', "quote out of place"),
+        (values.groups, '"cn=,dc=b"', "distinguished name"),
+        (values.attribute, "mail;lang-de", "one attribute"),
+        (values.attribute, "mail,cn", "one attribute"),
+        (values.dn, "example.org", "distinguished name"),
+        (values.dn, "cn=a\\", "distinguished name"),
+        (values.search_filter("user"), "(uid=alice)", "must hold {user}"),
+        (values.search_filter("user"), "uid={user}", "in parentheses"),
+        (values.search_filter("user"), "(a={user})(b=c)", "in parentheses"),
+        (values.search_filter("user"), "(a={user})x", "in parentheses"),
+        (values.search_filter("user"), "(a={usr})", "did you mean {user}?"),
+        (values.directory_uris, "dc.example.org", "ldap://HOST"),
+        (values.directory_uris, "ldap://u:p@dc", "ldap://HOST"),
+        (values.directory_uris, "ldap://dc/dc=x", "ldap://HOST"),
+        (values.directory_uris, "ldap://", "ldap://HOST"),
+        (values.directory_uris, "ldap://dc:0", "ldap://HOST"),
+        (values.directory_uris, "ldapi:///run/ldapi", "ldapi://%2FSOCKET"),
+        (values.directory_uris, "ldapi://", "ldapi://%2FSOCKET"),
+        (values.directory_uris, "ldap://[::1", "ldap://HOST"),
+        (values.domain, "a@b", "must not contain @"),
+        (values.domain, "a b", "a domain alone"),
+        (values.answer_key, "otp", "must not be otp"),
+        (values.answer_key, "a-b", "letters, digits and _"),
+        (values.pattern, "(", "no regular expression"),
+        (values.pattern, "a\nb", "one line"),
+        (values.region, "DEU", "two letters"),
+        (values.unenrolled, "allow_until 2030-02-30", "2030-12-31"),
+        (values.unenrolled, "allow_until", "2030-12-31"),
+        (values.unenrolled, "deny 2030-01-01", "2030-12-31"),
         (values.secret, "", "not empty"),
         (values.secret, "a\nb", "one line"),
         (values.credential, "onlyone", "client_id:client_secret"),

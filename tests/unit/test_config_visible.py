@@ -57,7 +57,7 @@ BASE = {
 """A configuration of which every case changes one key."""
 OTHER_LISTS = (
     "[user_list others]\nallow = no_user\nexcept = x\n"
-    "[ldap_server_policy other]\nuri = ldapi:///\nbase_dn = o=y\nschema = ad\n"
+    "[ldap_server_policy other]\nuri = ldapi://%2Fs\nbase_dn = o=y\nschema = ad\n"
 )
 
 Look = Callable[[Settings], Any]

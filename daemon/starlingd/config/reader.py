@@ -160,7 +160,7 @@ def _refuse_section(
             notes.lines[heading, written] = entry.line
             homes = _homes(written, definition) or "the section it is for"
             notes.problem(heading, written, f"a [DEFAULT] section is not used: write this key in {homes}")
-    elif meant := nearest(heading, known):
+    elif meant := nearest(heading, known) or next((name for name in known if name.startswith(f"{heading} ")), None):
         notes.problem(heading, "", f"is unknown: did you mean [{meant}]?")
     else:
         notes.problem(heading, "", f"is unknown: known are {', '.join(f'[{name}]' for name in known)}")

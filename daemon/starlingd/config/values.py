@@ -378,10 +378,10 @@ def _directory_uri(value: str) -> str:
     try:
         url = urlsplit(value)
         port = url.port if url.scheme != "ldapi" else None
-        name = host(url.hostname or "") if url.scheme != "ldapi" else url.netloc
+        name = url.netloc if url.scheme == "ldapi" and url.netloc else host(url.hostname or "")
     except ValueError:
-        raise Unfit("must be ldap://HOST, ldaps://HOST or ldapi://SOCKET, separated by commas") from None
+        raise Unfit("must be ldap://HOST, ldaps://HOST or ldapi://%2FSOCKET, separated by commas") from None
     extra = "@" in url.netloc or url.path not in {"", "/"} or url.query or url.fragment or re.search(r"[\s?#]", value)
     if url.scheme not in {"ldap", "ldaps", "ldapi"} or extra or port == 0:
-        raise Unfit("must be ldap://HOST, ldaps://HOST or ldapi://SOCKET, with a port at most behind it")
+        raise Unfit("must be ldap://HOST, ldaps://HOST or ldapi://%2FSOCKET, with a port at most behind it")
     return f"{url.scheme}://{name}" if port is None else f"{url.scheme}://{name}:{port}"
