@@ -64,6 +64,11 @@ class Terminal:
         assert self.status is not None
         return self.status
 
+    def await_text_or_end(self, text: str, patience: float = PATIENCE) -> bool:
+        """Wait until ``text`` was shown or the command has ended; tell whether it was shown."""
+        self._read_until(lambda: text in self.text or self.status is not None, patience, f"{text!r} and no end")
+        return text in self.text
+
     def kill(self) -> None:
         """End the command by force, as a client that vanishes."""
         if self.status is None:

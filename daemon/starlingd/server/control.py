@@ -35,7 +35,8 @@ PATIENCE = 10.0
 """Seconds a client may take to say what it wants, and the daemon to look something up."""
 SO_PEERGROUPS = 59
 """<asm-generic/socket.h>; Python has no name for it."""
-MOST_GROUPS = 65536
+LONGEST_GROUPS = 1024
+"""Bytes that Python's getsockopt takes at most: 256 groups; whoever is in more has the rights of none."""
 _CREDENTIALS = struct.Struct("3i")
 
 log = logging.getLogger("starlingd.control")
@@ -187,7 +188,10 @@ class Control:
 
 def _peer_of(sock: socket.socket) -> Peer:
     _, uid, gid = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-    packed = sock.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, MOST_GROUPS * 4)
+    try:
+        packed = sock.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, LONGEST_GROUPS)
+    except OSError:
+        packed = b""
     return Peer(uid, frozenset({gid, *struct.unpack(f"{len(packed) // 4}I", packed)}))
 
 
