@@ -14,12 +14,12 @@ sys.path[:0] = [str(TREE), str(TREE / "daemon")]
 from starlingd.core.model import Account  # noqa: E402
 from starlingd.core.rules import Rules  # noqa: E402
 from starlingd.server.listener import Listener, bind  # noqa: E402
-from tests import daemon_under_test  # noqa: E402
+from tests import daemon_under_test, fakes  # noqa: E402
 
 
 async def main(path: Path) -> None:
     """Serve until standard input ends."""
-    daemon_under_test.PEOPLE["root"] = Account("bench", 1000)
+    fakes.PEOPLE["root"] = Account("bench", 1000)
     rules = Rules(poll_interval=0, push_limit=10**9, interactive_services=frozenset())
     async with daemon_under_test.Bastion.running(rules) as bastion:
         accepting = asyncio.create_task(Listener(bastion.host, bind(path, socket.SOCK_SEQPACKET)).run())
