@@ -66,7 +66,7 @@ time = values.seconds(1, 100_000)
         (
             values.directory_uris,
             "ldap://A:389, ldaps://[::1], ldapi://%2Fs",
-            ("ldap://a:389", "ldaps://[::1]", "ldapi://"),
+            ("ldap://a:389", "ldaps://[::1]", "ldapi://%2Fs"),
         ),
         (values.directory_uris, "ldapi://%2Frun%2Fldapi", ("ldapi://%2Frun%2Fldapi",)),
         (values.domain, "", ""),
