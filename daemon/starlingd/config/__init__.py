@@ -4,7 +4,7 @@ Whatever is unknown, doubtful or given twice is a problem: nobody must be let in
 understood. Nothing here may start a connection, and no message may hold a secret.
 """
 
-from starlingd.config.files import FILE, check_file, read
+from starlingd.config.files import FILE, check_file, read, translate, write_new
 from starlingd.config.problems import ConfigError, Problem, printable
 from starlingd.config.secrets import (
     AdministratorFiles,
@@ -16,14 +16,19 @@ from starlingd.config.secrets import (
     daemon_secrets,
 )
 from starlingd.config.sections import DEFINITION
-from starlingd.config.settings import Settings, StarlingSettings, check, load
+from starlingd.config.settings import ControlSettings, Settings, StarlingSettings, check, load
+from starlingd.config.sps import Option
+from starlingd.config.vendor import Outcome
 
 __all__ = [
     "DEFINITION",
     "FILE",
     "AdministratorFiles",
     "ConfigError",
+    "ControlSettings",
     "KnownSecrets",
+    "Option",
+    "Outcome",
     "Problem",
     "Secret",
     "SecretMissingError",
@@ -37,4 +42,6 @@ __all__ = [
     "load",
     "printable",
     "read",
+    "translate",
+    "write_new",
 ]

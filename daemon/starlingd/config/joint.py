@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from starlingd.config import directory, lists, questions
 from starlingd.config.secrets import CREDENTIALS
 from starlingd.config.sections import ACCOUNT, AUTH, EXPLICIT_MAPPING, GRACE, HTTPS_PROXY, STARLING, TRANSFORM, Provider
+from starlingd.config.spswords import service
 from starlingd.core.rules import Bind, FailMode, NotEnrolled, WithoutSecondFactor
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 MODULE_DEADLINE = 100
 """Seconds that the module gives a login of sshd unless its pam.d line says otherwise (DESIGN §4)."""
 NUMBER = "{number}"
-NOT_OURS = frozenset({"rdp", "telnet", "mssql"})
-"""Protocols of the vendor's gateway that no PAM service here speaks."""
 
 
 def check(values: Values, notes: Notes, read_file: Callable[[Path], bytes]) -> None:
@@ -133,7 +132,7 @@ def _number(values: Values, notes: Notes) -> None:
 
 def _prompting(values: Values, notes: Notes) -> None:
     form = values[AUTH]
-    foreign = [name for name in form.interactive_protocols if name.lower() in NOT_OURS]
+    foreign = [name for name in form.interactive_protocols if not service(name)]
     if foreign:
         notes.warn("auth", "interactive_protocols", f"{', '.join(foreign)}: not applicable here, and left out")
     if len(foreign) == len(form.interactive_protocols):

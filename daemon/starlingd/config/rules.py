@@ -5,14 +5,13 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from starlingd.config import directory, joint, lists, questions
+from starlingd.config import directory, lists, questions
 from starlingd.config.sections import ACCOUNT, AUTH, CONNECTION_LIMIT, EXPLICIT_MAPPING, GRACE, STARLING, TRANSFORM
+from starlingd.config.spswords import service
 from starlingd.core.rules import NUMBERED_PROMPT, VENDOR_PROMPT, Grace, GroupList, NetworkList, Rules, UserList
 
 if TYPE_CHECKING:
     from starlingd.config.schema import Values
-
-SSHD = "sshd"
 
 
 def make(values: Values) -> Rules:
@@ -22,7 +21,7 @@ def make(values: Values) -> Rules:
     return Rules(
         prompt=auth.prompt or (NUMBERED_PROMPT if auth.push_number else VENDOR_PROMPT),
         disable_echo=auth.disable_echo,
-        interactive_services=_services(auth.interactive_protocols),
+        interactive_services=frozenset(filter(None, map(service, auth.interactive_protocols))),
         max_attempts=auth.max_attempts,
         permit_root=auth.permit_root,
         push_message=auth.push_message,
@@ -53,12 +52,6 @@ def make(values: Values) -> Rules:
         directory=directory.policy(values),
         provisioning=directory.provisioning(values),
     )
-
-
-def _services(protocols: tuple[str, ...]) -> frozenset[str]:
-    """Tell the PAM services: the vendor's ``ssh`` is our sshd, and what no service here speaks is left out."""
-    ours = (name for name in protocols if name.lower() not in joint.NOT_OURS)
-    return frozenset(SSHD if name.lower() == "ssh" else name for name in ours)
 
 
 def _user_list(values: Values) -> UserList | None:
