@@ -18,12 +18,15 @@ from pam_starling import protocol
 
 @dataclass(eq=False)
 class Person:
-    """One login; times are monotonic seconds, 0 for what has not happened. ``reason`` is the daemon's last word."""
+    """One login; times are monotonic seconds, 0 for what has not happened. ``reason`` is the daemon's last word.
+
+    ``began`` is when the daemon was told of the deadline.
+    """
 
     name: str
     number: int
     sock: socket.socket
-    answered: float = 0.0
+    began: float = 0.0
     done: float = 0.0
     reason: str = ""
 
@@ -39,7 +42,7 @@ class Crowd:
         self._path = str(path)
         self._deadline = deadline
         self.people = [Person(name, number, _socket()) for number, name in enumerate(names)]
-        self._logins: list[asyncio.Task[None]] = []
+        self._logins: dict[Person, asyncio.Task[None]] = {}
 
     async def connect(self) -> None:
         """Connect everybody, until each stands before the prompt."""
@@ -49,18 +52,17 @@ class Crowd:
         """Let everybody ask for a push at this moment, and wait for the verdict in the background."""
         for person in self.people:
             person.sock.send(protocol.encode("answer", {"text": ""}))
-            person.answered = time.monotonic()
-            self._logins.append(asyncio.create_task(_await_verdict(person)))
+            self._logins[person] = asyncio.create_task(_await_verdict(person))
 
-    async def verdicts(self, within: float) -> None:
-        """Wait until everybody has a verdict, or ``within`` seconds have passed."""
-        await asyncio.wait(self._logins, timeout=within)
+    async def verdicts(self, people: Iterable[Person], within: float) -> None:
+        """Wait until these people have a verdict, or ``within`` seconds have passed."""
+        await asyncio.wait([self._logins[person] for person in people], timeout=within)
 
     async def hang_up(self) -> None:
         """Let everybody be gone at this moment."""
-        for login in self._logins:
+        for login in self._logins.values():
             login.cancel()
-        await asyncio.gather(*self._logins, return_exceptions=True)
+        await asyncio.gather(*self._logins.values(), return_exceptions=True)
         for person in self.people:
             person.hang_up()
 
@@ -72,6 +74,7 @@ class Crowd:
         person.sock.connect(self._path)
         op, _ = await _receive(person)
         assert op == "hello", op
+        person.began = time.monotonic()
         person.sock.send(protocol.encode("authenticate", _first_packet(person, self._deadline)))
         op, fields = await _receive(person)
         assert op == "ask", f"{op} {fields}"

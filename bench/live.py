@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,20 +56,17 @@ class Live:
 
     def descriptors(self) -> int:
         """Count its open files."""
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+        return sum(1 for _ in Path(f"/proc/{self.process.pid}/fd").iterdir())
 
 
 @contextmanager
-def daemon(names: list[str], starling: str) -> Iterator[Live]:
-    """Start a daemon that knows the users ``names``, each mapped to its own name's identity in ``starling``.
-
-    ``starling`` is the configuration after the section's head line; everything else is as by default.
-    """
+def daemon(identities: dict[str, str], url: str, credential: str, ca_file: str) -> Iterator[Live]:
+    """Start a daemon whose NSS has the users of ``identities`` too, mapped to those; all else is as by default."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, max(OPEN_FILES, _hard_limit())))
     with tempfile.TemporaryDirectory(prefix="pam-starling-bench-") as name:
         folder = Path(name)
-        _write(folder / "starling.conf", f"[starling]\n{starling}", 0o600)
-        _write(folder / "passwd", Path("/etc/passwd").read_text(encoding="utf-8") + _passwd(names), 0o644)
+        _write(folder / "starling.conf", _configuration(identities, url, credential, ca_file), 0o600)
+        _write(folder / "passwd", Path("/etc/passwd").read_text(encoding="utf-8") + _passwd(identities), 0o644)
         process = subprocess.Popen(
             [
                 *("unshare", "--mount", "--propagation", "private"),
@@ -97,7 +94,13 @@ def _write(path: Path, text: str, mode: int) -> None:
     path.chmod(mode)
 
 
-def _passwd(names: list[str]) -> str:
+def _configuration(identities: dict[str, str], url: str, credential: str, ca_file: str) -> str:
+    starling = f"credential = {credential}\nservice_url = {url}\ntoken_url = {url}\nca_file = {ca_file}"
+    mapping = "\n".join(f"{name} = {identity}" for name, identity in identities.items())
+    return f"[starling]\n{starling}\n[usermapping source=explicit]\n{mapping}\n"
+
+
+def _passwd(names: Iterable[str]) -> str:
     lines = (f"{name}:x:{FIRST_UID + n}:{FIRST_UID + n}::/nonexistent:/bin/sh" for n, name in enumerate(names))
     return "\n".join([*lines, ""])
 

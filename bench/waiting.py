@@ -66,6 +66,11 @@ class Phone:
         with self._connection.getresponse() as response:
             return json.load(response)
 
+    def enrol(self, name: str) -> str:
+        """Make somebody who answers by hand; tell the identity."""
+        user: dict[str, str] = self.call("POST", "users", {"name": name, "behaviour": "manual"})  # type: ignore[assignment]
+        return user["id"]
+
     def pushes(self) -> dict[str, str]:
         """Tell the request of each person whose phone shows one."""
         pending: list[dict[str, str]] = self.call("GET", "pending")  # type: ignore[assignment]
@@ -83,16 +88,8 @@ def waiting_room() -> Iterator[tuple[Phone, live.Live, Crowd]]:
     with sandbox() as service:
         phone = Phone(service)
         names = [f"person{number:04}" for number in range(PEOPLE)]
-        ids = {name: phone.call("POST", "users", {"name": name, "behaviour": "manual"})["id"] for name in names}  # type: ignore[index]
-        mapping = "\n".join(f"{name} = {identity}" for name, identity in ids.items())
-        settings = f"""credential = {service.credential}
-service_url = {service.url}
-token_url = {service.url}
-ca_file = {service.ca_file}
-[usermapping source=explicit]
-{mapping}
-"""
-        with live.daemon(names, settings) as daemon:
+        ids = {name: phone.enrol(name) for name in names}
+        with live.daemon(ids, service.url, service.credential, str(service.ca_file)) as daemon:
             yield phone, daemon, Crowd(daemon.socket, names)
 
 
@@ -131,9 +128,7 @@ async def approve(phone: Phone, crowd: Crowd, pushes: dict[str, str], figures: F
         await asyncio.sleep(max(0.0, began + number * INTERVAL / APPROVALS - time.monotonic()))
         approved[person] = time.monotonic()
         await asyncio.to_thread(phone.call, "POST", f"approve/{pushes[person.name]}")
-    ends = time.monotonic() + 2 * INTERVAL
-    while not all(person.done for person in chosen) and time.monotonic() < ends:
-        await asyncio.sleep(0.1)
+    await crowd.verdicts(chosen, 2 * INTERVAL)
     failed = [person.reason for person in chosen if person.reason != "push_approved"]
     if failed:
         sys.exit(f"{len(failed)} who approved were not let in: {set(failed)}")
@@ -145,13 +140,18 @@ async def hang_up(phone: Phone, daemon: live.Live, crowd: Crowd, figures: Figure
     before = daemon.descriptors()
     began = time.monotonic()
     await crowd.hang_up()
-    while daemon.descriptors() > before - PEOPLE and time.monotonic() < began + 10 * NOTICE:
-        await asyncio.sleep(0.01)
+    await asyncio.to_thread(_await_descriptors, daemon, before - PEOPLE)
     figures.noticed = time.monotonic() - began
     polls = phone.polls()
     await asyncio.sleep(INTERVAL)
     figures.late_polls = phone.polls() - polls
     figures.most = max(figures.most, daemon.memory("VmHWM"))
+
+
+def _await_descriptors(daemon: live.Live, count: int) -> None:
+    ends = time.monotonic() + 10 * NOTICE
+    while daemon.descriptors() > count and time.monotonic() < ends:
+        time.sleep(0.01)
 
 
 async def measure() -> Figures:
