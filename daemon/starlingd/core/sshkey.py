@@ -26,7 +26,8 @@ _KEY_FIELDS = {
 
 def fingerprint(auth_info: str) -> str:
     """Find ``SHA256:…`` of the last public key in SSH_AUTH_INFO_0; empty when there is none that can be read."""
-    for line in reversed(auth_info.splitlines()):
+    # At \n alone, as sshd ends its lines: what a client says of itself may hold other ends of lines.
+    for line in reversed(auth_info.split("\n")):
         words = line.split()
         if len(words) > 2 and words[0] == PUBLIC_KEY:  # noqa: PLR2004  method, type, key
             return _of_blob(words[1], words[2])
