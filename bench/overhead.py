@@ -49,6 +49,7 @@ class Candidate:
         began = time.perf_counter()
         process = subprocess.Popen(  # the only arguments are ours
             ["/usr/bin/pamtester", self.service, "root", "authenticate"],
+            env={"PATH": "/usr/bin"},  # as sshd's: no PYTHONPATH that every import would search first
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
