@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from starlingd.core.grace import Entry, Miss
 from starlingd.core.model import (
     Account,
     Check,
@@ -27,10 +28,17 @@ from starlingd.core.steps import (
     Ask,
     CancelPush,
     CheckPush,
+    CountSessions,
+    FindGroup,
+    FindIdentity,
     HungUp,
+    Inquire,
     LookUp,
+    Match,
     Misbehaved,
     Pause,
+    Probe,
+    Reuse,
     Say,
     ShuttingDown,
     StartPush,
@@ -94,6 +102,7 @@ OUTAGES = (
     rate_limited(3.0),
     outage(Fault.BROKEN, "nss"),
     outage(Fault.BUSY, "store"),
+    outage(Fault.UNREACHABLE, "directory"),
 )
 
 
@@ -137,12 +146,20 @@ def _answer(conversation: Conversation, reply: object, now: float) -> Callable[[
 class World:
     """Answers every step, as the performer would; the last reply of each list comes again and again.
 
-    A list of ``answers`` that is used up is a user who hangs up. ``interruption`` is thrown in place of the reply to
-    step number ``interrupted_at``. Steps about nobody get nobody's answers, unless the driver is ``gullible``.
+    A list of ``answers`` (to prompts) or ``told`` (to questions) that is used up is a user who hangs up.
+    ``interruption`` is thrown in place of the reply to step number ``interrupted_at``. Steps about nobody get nobody's
+    answers, unless the driver is ``gullible``; that somebody is locked is said of nobody, too.
     """
 
     account: Account | Exception | None = ALICE
+    group: str | Exception | None = ""
+    mapped: str | Exception = ""
+    sessions: int | Exception = 0
+    entry: Entry | Miss | Exception = Miss.NO_ENTRY
+    unreachable: bool | Exception = False
     answers: Sequence[str | Exception] = ()
+    told: Sequence[str | Exception] = ()
+    matches: Sequence[bool | Exception] = (True,)
     checks: Sequence[Check | Exception] = (Check.WRONG,)
     starts: Sequence[Started | NotStarted | Exception] = (STARTED,)
     statuses: Sequence[PushStatus | Exception] = (PushStatus.PENDING,)
@@ -176,7 +193,7 @@ class World:
 
     def seen(self) -> list[str]:
         """Tell what the user saw, in order."""
-        return [step.text for step, _ in self.steps if isinstance(step, Say | Ask)]
+        return [step.text for step, _ in self.steps if isinstance(step, Say | Ask | Inquire)]
 
     def of(self, kind: type[T]) -> list[T]:
         """Tell all steps of a kind."""
@@ -200,26 +217,47 @@ class World:
         self.pending = False
 
     def _reply(self, step: Step) -> object:
-        asked_at = self.now
-        if isinstance(step, Verify | StartPush | CheckPush):
-            self.now += self.call_takes
         if isinstance(step, Pause):
             self.now += step.seconds
         match step:
-            case LookUp():
-                return self.account
+            case Verify() | StartPush() | CheckPush():
+                return self._served(step)
             case Ask():
-                return self._nth(Ask, self.answers) if len(self.of(Ask)) <= len(self.answers) else HungUp()
+                return self._typed(Ask, self.answers)
+            case Inquire():
+                return self._typed(Inquire, self.told)
+            case Match():
+                return self._nth(Match, self.matches)
+        return self._fact(step)
+
+    def _fact(self, step: Step) -> object:
+        facts: dict[type[Step], object] = {
+            LookUp: self.account,
+            FindGroup: self.group,
+            FindIdentity: self.mapped,
+            CountSessions: self.sessions,
+            Reuse: self.entry,
+            Probe: self.unreachable,
+        }
+        return facts.get(type(step))
+
+    def _served(self, step: Verify | StartPush | CheckPush) -> object:
+        """Answer as the provider and the limits before it do."""
+        asked_at = self.now
+        self.now += self.call_takes
+        match step:
             case Verify():
-                return self._about(step.identity, self._nth(Verify, self.checks), Check.WRONG)
+                check = self._nth(Verify, self.checks)
+                return check if check is Check.LOCKED else self._about(step.identity, check, Check.WRONG)
             case StartPush():
                 assert SHORTEST_PUSH <= step.push.lifetime <= self.deadline - asked_at, "a push outlives the deadline"
                 started = self._nth(StartPush, self.starts)
-                limits_of_all = started in {NotStarted.PENDING, NotStarted.LIMIT}
+                limits_of_all = started in {NotStarted.PENDING, NotStarted.LIMIT, NotStarted.LOCKED}
                 return started if limits_of_all else self._about(step.identity, started, STARTED)
-            case CheckPush():
-                return self._about(step.identity, self._nth(CheckPush, self.statuses), PushStatus.PENDING)
-        return None
+        return self._about(step.identity, self._nth(CheckPush, self.statuses), PushStatus.PENDING)
+
+    def _typed(self, kind: type[Step], texts: Sequence[str | Exception]) -> str | Exception:
+        return self._nth(kind, texts) if len(self.of(kind)) <= len(texts) else HungUp()
 
     def _nth(self, kind: type[Step], replies: Sequence[T]) -> T:
         return replies[min(len(self.of(kind)), len(replies)) - 1]
