@@ -86,9 +86,9 @@ async def measure(hole: Callable[[], AbstractContextManager[Service]]) -> tuple[
 
 def main() -> None:
     """Measure and report."""
-    load = os.getloadavg()
+    load = os.getloadavg()[0]
     results = {name: asyncio.run(measure(hole)) for name, hole in HOLES.items()}
-    print(f"\nA black hole for {PEOPLE} people who press Enter at once; deadline {DEADLINE:.0f} s; load {load}\n")
+    print(f"\nA black hole for {PEOPLE} people who press Enter at once; deadline {DEADLINE:.0f} s; load {load:.1f}\n")
     print("| hole | last verdict after the deadline | goal | reasons |\n|---|---|---|---|")
     for name, (late, reasons) in results.items():
         counted = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))

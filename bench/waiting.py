@@ -50,7 +50,7 @@ class Figures:
     verdicts: list[float] = field(default_factory=list)
     noticed: float = 0.0
     late_polls: int = 0
-    load: tuple[float, ...] = ()
+    load: float = 0.0
 
 
 class Phone:
@@ -156,7 +156,7 @@ def _await_descriptors(daemon: live.Live, count: int) -> None:
 
 async def measure() -> Figures:
     """Do both rounds."""
-    figures = Figures(load=os.getloadavg())
+    figures = Figures(load=os.getloadavg()[0])
     with waiting_room() as (phone, daemon, crowd):
         pushes = await start(phone, daemon, crowd, figures)
         await watch(phone, daemon, figures)
@@ -185,7 +185,7 @@ def report(figures: Figures) -> None:
         (f"{PEOPLE} hang up at once: until all are noticed", f"{figures.noticed:.2f} s", f"{NOTICE:.1f} s"),
         (f"polls in the {INTERVAL:.0f} s after that", str(figures.late_polls), "0"),
     ]
-    print(f"\n{PEOPLE} people waiting for a push, over TLS, default settings; CPU of one core; load {figures.load}\n")
+    print(f"\n{PEOPLE} people waiting for a push, over TLS, default settings; CPU of one core; load {figures.load:.1f}\n")
     print("| | measured | goal |\n|---|---|---|")
     for row in rows:
         print("| " + " | ".join(row) + " |")
