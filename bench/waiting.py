@@ -185,7 +185,7 @@ def report(figures: Figures) -> None:
         (f"{PEOPLE} hang up at once: until all are noticed", f"{figures.noticed:.2f} s", f"{NOTICE:.1f} s"),
         (f"polls in the {INTERVAL:.0f} s after that", str(figures.late_polls), "0"),
     ]
-    print(f"\n{PEOPLE} people waiting for a push, over TLS, default settings; CPU of one core; load {figures.load:.1f}\n")
+    print(f"\n{PEOPLE} people wait for a push, over TLS, default settings; CPU of one core; load {figures.load:.1f}\n")
     print("| | measured | goal |\n|---|---|---|")
     for row in rows:
         print("| " + " | ".join(row) + " |")
