@@ -2,9 +2,15 @@
 
 import sys
 
-from bench import black_hole, overhead, waiting
+from bench import black_hole, grace, overhead, ssh, waiting
 
-ALL = {"overhead": overhead.main, "waiting": waiting.main, "black_hole": black_hole.main}
+ALL = {
+    "overhead": overhead.main,
+    "waiting": waiting.main,
+    "black_hole": black_hole.main,
+    "grace": grace.main,
+    "ssh": ssh.main,
+}
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from starlingd.core.records import LIFETIME, Lease, belongs
 from starlingd.ports import Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from starlingd.core.model import Process
     from starlingd.core.records import Claim, Record
@@ -69,9 +70,7 @@ class Logins:
     ``boottime`` tells boot-time seconds. ``lost`` is called with a session whose process died without closing it.
     """
 
-    def __init__(
-        self, store: Store, pool: Workers, boot: str, boottime: Callable[[], float], deaths: Deaths
-    ) -> None:
+    def __init__(self, store: Store, pool: Workers, boot: str, boottime: Callable[[], float], deaths: Deaths) -> None:
         self._store = store
         self._pool = pool
         self._boot = boot
@@ -79,6 +78,7 @@ class Logins:
         self._deaths = deaths
         self._pending: dict[str, _Pending] = {}
         self._leases: dict[str, Lease] = {}
+        self._slots: Counter[tuple[str, str]] = Counter()
         self._rubbish = _Rubbish()
         self._cleaner: asyncio.Task[None] | None = None
         self.lost: Callable[[Lease], None] = lambda _: None
@@ -106,9 +106,7 @@ class Logins:
 
     def count(self, user: str, place: str) -> int:
         """Count the slots that a user holds from one place: sessions, and logins about to open one."""
-        waiting = (pending.record for pending in self._pending.values() if pending.holds)
-        holders: Iterable[Record | Lease] = (*waiting, *self._leases.values())
-        return sum(holder.user == user and holder.place == place for holder in holders)
+        return self._slots[user, place]
 
     async def add(self, record: Record, limit: int) -> None:
         """Take a slot for a login that is about to be let in, and remember it; ``limit`` 0 is none.
@@ -158,11 +156,10 @@ class Logins:
 
     def close(self, caller: Process) -> Lease | None:
         """Take back the session that this process opened."""
-        for lease in self._leases.values():
-            if lease.process == caller:
-                self._end(lease)
-                return lease
-        return None
+        lease = next((lease for lease in self._leases.values() if lease.process == caller), None)
+        if lease is not None:
+            self._end(lease)
+        return lease
 
     def drop(self, login_id: str) -> None:
         """Forget a login that opens no session: what it held and reused is given back."""
@@ -186,7 +183,9 @@ class Logins:
             raise Full(held)
 
     def _wait_for_session(self, record: Record) -> None:
+        self._forget(record.login_id)
         self._pending[record.login_id] = _Pending(record)
+        self._take_slot(record)
         self._deaths.watch(record.caller, record.login_id, lambda: self._caller_died(record))
 
     def _caller_died(self, record: Record) -> None:
@@ -200,12 +199,23 @@ class Logins:
         self._deaths.watch(record.parent, record.login_id, lambda: self.drop(record.login_id))
 
     def _release(self, pending: _Pending) -> None:
-        pending.holds = False
+        if pending.holds:
+            pending.holds = False
+            self._give_slot(pending.record)
+
+    def _take_slot(self, holder: Record | Lease) -> None:
+        self._slots[holder.user, holder.place] += 1
+
+    def _give_slot(self, holder: Record | Lease) -> None:
+        self._slots[holder.user, holder.place] -= 1
+        if not self._slots[holder.user, holder.place]:
+            del self._slots[holder.user, holder.place]
 
     def _forget(self, login_id: str) -> None:
         pending = self._pending.pop(login_id, None)
         if pending is None:
             return
+        self._release(pending)
         if pending.timer:
             pending.timer.cancel()
         for process in (pending.record.caller, pending.record.parent):
@@ -213,6 +223,7 @@ class Logins:
 
     def _hold(self, lease: Lease) -> None:
         self._leases[lease.login_id] = lease
+        self._take_slot(lease)
         self._deaths.watch(lease.process, lease.login_id, lambda: self._lose(lease))
 
     def _lose(self, lease: Lease) -> None:
@@ -221,7 +232,9 @@ class Logins:
             self.lost(lease)
 
     def _end(self, lease: Lease) -> None:
-        self._leases.pop(lease.login_id, None)
+        if self._leases.pop(lease.login_id, None) is None:
+            return
+        self._give_slot(lease)
         self._deaths.forget(lease.process, lease.login_id)
         self._rubbish.sessions.append(lease.login_id)
         self._clean_soon()

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
@@ -57,11 +59,22 @@ class Pool:
             self._places.release()
             raise Unavailable(self.name, Fault.BUSY, "shutting down") from None
         future.add_done_callback(lambda _: self._places.release())
-        return await _answer(self.name, future, wait)
+        return await _answer(self.name, asyncio.wrap_future(future), wait)
 
     def close(self) -> None:
         """Take no more calls and drop those that have not begun."""
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+@dataclass(slots=True)
+class _Call:
+    """A call that waits for the store; its future belongs to ``loop`` and is set there."""
+
+    make: Callable[[], Any]
+    future: asyncio.Future[Any]
+    loop: asyncio.AbstractEventLoop
+    result: Any = None
+    failure: Exception | None = None
 
 
 class GroupingWorker:
@@ -73,18 +86,19 @@ class GroupingWorker:
     def __init__(self, name: str, waiting: int, together: Callable[[], AbstractContextManager[None]]) -> None:
         self.name = name
         self._together = together
-        self._queue: queue.Queue[tuple[Callable[[], Any], Future[Any]] | None] = queue.Queue(waiting)
+        self._queue: queue.Queue[_Call | None] = queue.Queue(waiting)
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
         self._closed = False
 
     async def run(self, wait: float, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a call, as Workers say."""
-        future: Future[T] = Future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
         try:
             if self._closed:
-                raise queue.Full  # noqa: TRY301
-            self._queue.put_nowait((partial(call, *args, **kwargs), future))
+                raise queue.Full  # noqa: TRY301  one place says it
+            self._queue.put_nowait(_Call(partial(call, *args, **kwargs), future, loop))
         except queue.Full:
             raise Unavailable(self.name, Fault.BUSY, "every place in the queue is taken") from None
         return await _answer(self.name, future, wait)
@@ -106,33 +120,42 @@ class GroupingWorker:
                     self._queue.put(None)
                     break
                 group.append(more)
-            self._do(group)
+            self._do([call for call in group if not call.future.cancelled()])
 
-    def _do(self, group: list[tuple[Callable[[], Any], Future[Any]]]) -> None:
-        wanted = [(call, future) for call, future in group if future.set_running_or_notify_cancel()]
-        outcomes: list[tuple[Any, Exception | None]] = []
+    def _do(self, group: list[_Call]) -> None:
         try:
             with self._together():
-                outcomes += [_outcome(call) for call, _ in wanted]
+                for call in group:
+                    _make(call)
         except Exception as error:  # noqa: BLE001  nothing of the group is on disk, whatever it was
-            outcomes = [(None, error)] * len(wanted)
-        for (_, future), (result, failure) in zip(wanted, outcomes, strict=True):
-            if failure is None:
-                future.set_result(result)
-            else:
-                future.set_exception(failure)
+            for call in group:
+                call.result, call.failure = None, error
+        for loop in {call.loop for call in group}:
+            with suppress(RuntimeError):  # the loop has ended, and with it whoever waited
+                loop.call_soon_threadsafe(_deliver, [call for call in group if call.loop is loop])
 
 
-def _outcome(call: Callable[[], Any]) -> tuple[Any, Exception | None]:
+def _make(call: _Call) -> None:
     try:
-        return call(), None
+        call.result = call.make()
     except Exception as error:  # noqa: BLE001  handed on to whoever waits for this call
-        return None, error
+        call.failure = error
 
 
-async def _answer(name: str, future: Future[T], wait: float) -> T:
+def _deliver(group: list[_Call]) -> None:
+    """Set the futures of a group, on their loop: one wake-up for all."""
+    for call in group:
+        if call.future.done():
+            continue
+        if call.failure is None:
+            call.future.set_result(call.result)
+        else:
+            call.future.set_exception(call.failure)
+
+
+async def _answer(name: str, future: asyncio.Future[T], wait: float) -> T:
     try:
         async with asyncio.timeout(wait):
-            return await asyncio.wrap_future(future)
+            return await future
     except TimeoutError:
         raise Unavailable(name, Fault.BUSY, f"no answer from a worker within {wait:.1f} s") from None
