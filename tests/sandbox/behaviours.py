@@ -75,5 +75,3 @@ class User:
     def totp(self) -> pyotp.TOTP:
         """The app's generator."""
         return pyotp.TOTP(self.secret, digits=DIGITS, interval=STEP)
-
-

@@ -112,9 +112,7 @@ def test_bytes_that_are_not_utf8_are_refused(bastion: Bastion, sandbox: Sandbox)
 
 
 @pytest.mark.parametrize("user", ["who-is-this", "root"])
-def test_unknown_users_and_root_see_the_prompt_and_cause_no_call(
-    bastion: Bastion, sandbox: Sandbox, user: str
-) -> None:
+def test_unknown_users_and_root_see_the_prompt_and_cause_no_call(bastion: Bastion, sandbox: Sandbox, user: str) -> None:
     bastion.configure("key", sshd="Match all\nAuthenticationMethods keyboard-interactive:pam\n")
     terminal = bastion.ssh(user, key=False)
     assert "Press Enter for push notification (number " in terminal.await_prompt()
@@ -154,4 +152,3 @@ def test_a_service_that_misbehaves_lets_nobody_in(bastion: Bastion, behaviour: s
 def test_a_service_that_recovers_lets_in(bastion: Bastion, behaviour: str) -> None:
     user = unix_name(behaviour)
     assert f"in as {user}" in bastion.log_in(user, "").text
-

@@ -23,9 +23,7 @@ def approve_at_prompt(terminal: Terminal) -> None:
 # --- the recipes ------------------------------------------------------------------------------------------------------
 
 
-def test_password_mode_asks_for_the_password_and_then_for_the_second_factor(
-    bastion: Bastion, sandbox: Sandbox
-) -> None:
+def test_password_mode_asks_for_the_password_and_then_for_the_second_factor(bastion: Bastion, sandbox: Sandbox) -> None:
     bastion.configure("password")
     terminal = bastion.log_in("manual", "Unix-password-of-manual", sandbox.code_for("manual"), key=False)
     assert "in as manual" in terminal.text
