@@ -120,6 +120,7 @@ class MemoryStore:
     def save_record(self, record: Record) -> None:
         """Keep a record."""
         self._fail()
+        _must_be_text(record.user)
         self.kept[record.login_id] = record
 
     def forget_records(self, login_ids: Iterable[str]) -> None:
@@ -149,6 +150,7 @@ class MemoryStore:
     def open_session(self, lease: Lease, earned: tuple[Key, Entry] | None) -> None:
         """Turn a record into a session."""
         self._fail()
+        _must_be_text(lease.user)
         self.kept.pop(lease.login_id, None)
         self.reuses.pop(lease.login_id, None)
         self.open[lease.login_id] = lease
@@ -252,6 +254,14 @@ class MemoryStore:
     def _fail(self) -> None:
         if self.outage:
             raise self.outage
+
+
+def _must_be_text(name: str) -> None:
+    """Fail as a store does with what cannot be written."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise Unavailable("store", Fault.BROKEN, str(error)) from None
 
 
 @dataclass

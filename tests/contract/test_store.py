@@ -1,52 +1,22 @@
-"""What every Store keeps to, asked of the fake and of SQLite on a real disk."""
+"""What every Store keeps to, asked of the fake and of SQLite on a real disk: records, sessions, failures."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from starlingd.adapters.sqlite import SqliteStore
-from starlingd.core.model import Factor, Process, Reason
-from starlingd.core.records import Record
+from starlingd.core.grace import Key
+from starlingd.core.model import Factor, Reason
 from starlingd.ports import Store
-from tests.fakes import MemoryStore
-
-RECORD = Record(
-    login_id="one",
-    user="alice",
-    service="sshd",
-    caller=Process(50, 500),
-    parent=Process(40, 400),
-    client_ip="198.51.100.7",
-    tty="ssh",
-    auth_info="publickey ssh-ed25519 AAAA\n",
-    factor=Factor.PUSH,
-    reason=Reason.PUSH_APPROVED,
-    boot="boot-1",
-    made=1234.000123,
-)
-
-
-@pytest.fixture(params=["fake", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    if request.param == "fake":
-        yield MemoryStore()
-    else:
-        sqlite = SqliteStore(tmp_path / "state.db")
-        yield sqlite
-        sqlite.close()
-
-
-def by_id(store: Store) -> dict[str, Record]:
-    return {record.login_id: record for record in store.records()}
+from tests.contract.stores import KEY, LEASE, RECORD, by_id
 
 
 def test_a_new_store_is_empty(store: Store) -> None:
     assert not store.records()
     assert not store.push_failures(0.0)
+    assert not store.sessions()
+    assert not store.grace_entries()
+    assert not store.failures(0.0)
+    assert store.grace_entry(KEY) is None
 
 
 @pytest.mark.parametrize("factor", list(Factor))
@@ -113,3 +83,79 @@ def test_an_approval_ends_one_users_series_only(store: Store) -> None:
     store.clear_push_failures("alice")
     store.clear_push_failures("nobody")
     assert store.push_failures(0.0) == {"bob": [(1000.0, True)]}
+
+
+# Sessions
+
+
+@pytest.mark.parametrize("factor", list(Factor))
+def test_a_session_comes_back_as_it_was(store: Store, factor: Factor) -> None:
+    lease = replace(LEASE, factor=factor, user="'; drop table sessions; --", tty="", client_ip="")
+    store.open_session(lease, None)
+    assert store.sessions() == [lease]
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_a_session_keeps_every_reason(store: Store, reason: Reason) -> None:
+    store.open_session(replace(LEASE, reason=reason), None)
+    assert store.sessions() == [replace(LEASE, reason=reason)]
+
+
+def test_a_record_with_a_key_comes_back_as_it_was(store: Store) -> None:
+    record = replace(RECORD, key=Key('a"\\', "::1", "SHA256:+/=", "sshd"), basis="1000 5551234", wall=1.7e9 + 0.123456)
+    store.save_record(record)
+    assert store.records() == [record]
+
+
+def test_a_session_takes_the_place_of_its_record_and_of_no_other(store: Store) -> None:
+    store.save_record(RECORD)
+    store.save_record(replace(RECORD, login_id="two"))
+    store.open_session(LEASE, None)
+    assert set(by_id(store)) == {"two"}
+    assert store.sessions() == [LEASE]
+
+
+def test_a_session_without_a_record_is_kept_too(store: Store) -> None:
+    store.open_session(LEASE, None)
+    assert store.sessions() == [LEASE]
+
+
+def test_only_the_sessions_named_are_closed(store: Store) -> None:
+    for login_id in ("one", "two", "three"):
+        store.open_session(replace(LEASE, login_id=login_id), None)
+    store.close_sessions(iter(["one", "three", "never was"]))
+    assert [lease.login_id for lease in store.sessions()] == ["two"]
+    store.close_sessions([])
+    assert len(store.sessions()) == 1
+
+
+# Wrong codes
+
+
+def test_wrong_codes_are_told_oldest_first_and_only_younger_ones(store: Store) -> None:
+    store.add_failure("alice", "192.0.2.1", 1003.5)
+    store.add_failure("bob", "", 1002.0)
+    store.add_failure("alice", "192.0.2.1", 1001.0)
+    store.add_failure("alice", "192.0.2.1", 1001.0)
+    alice = ("alice", "192.0.2.1", 1001.0, False)
+    assert store.failures(1000.0) == [alice, alice, ("bob", "", 1002.0, False), ("alice", "192.0.2.1", 1003.5, False)]
+    assert store.failures(1001.0) == [("bob", "", 1002.0, False), ("alice", "192.0.2.1", 1003.5, False)]
+
+
+def test_a_right_code_clears_one_user_at_one_place_and_those_before_it_only(store: Store) -> None:
+    store.add_failure("alice", "here", 1000.0)
+    store.add_failure("alice", "there", 1001.0)
+    store.add_failure("bob", "here", 1002.0)
+    store.clear_failures("alice", "here")
+    store.add_failure("alice", "here", 1003.0)
+    cleared = [(user, place) for user, place, _, cleared in store.failures(0.0) if cleared]
+    assert cleared == [("alice", "here")]
+    assert len(store.failures(0.0)) == 4
+
+
+def test_unlocking_forgets_one_users_wrong_codes_everywhere(store: Store) -> None:
+    for user, place in (("alice", "here"), ("alice", "there"), ("bob", "here")):
+        store.add_failure(user, place, 1000.0)
+    store.forget_failures("alice")
+    store.forget_failures("nobody")
+    assert [failure[0] for failure in store.failures(0.0)] == ["bob"]
