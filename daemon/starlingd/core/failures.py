@@ -37,15 +37,22 @@ class Admission(Enum):
 
 @dataclass(slots=True)
 class _Place:
-    """What a user did at one place: when wrong codes came, when a right one last did, and guesses under way."""
+    """What a user did at one place: when wrong codes came, those no right one has followed, and guesses under way."""
 
     times: list[float] = field(default_factory=list)
-    cleared: float = float("-inf")
+    standing: list[float] = field(default_factory=list)
     under_way: int = 0
+
+    def add(self, at: float) -> None:
+        self.times.append(at)
+        self.standing.append(at)
 
     def since(self, time: float) -> list[float]:
         """Tell the wrong codes after ``time`` that no right one has followed."""
-        return [at for at in self.times if at > max(time, self.cleared)]
+        return [at for at in self.standing if at > time]
+
+    def forget_before(self, time: float) -> None:
+        self.times, self.standing = [at for at in self.times if at > time], self.since(time)
 
 
 class Failures:
@@ -59,9 +66,9 @@ class Failures:
         self._places = 0
         for user, address, at, cleared in sorted(known, key=lambda failure: failure[2]):
             place = self._place(user, address)
-            place.times.append(at)
+            place.add(at)
             if cleared:
-                place.cleared = at
+                place.standing.clear()
 
     def locked_until(self, user: str, address: str, rules: Rules, now: float) -> float | None:
         """Tell until when this user must wait at this address; None when not at all."""
@@ -77,30 +84,31 @@ class Failures:
         """Admit a guess that is about to be checked; one that goes must be followed by ``fail`` or ``release``."""
         if self.locked_until(user, address, rules, now) is not None:
             return Admission.LOCKED
-        place, places = self._place(user, address), self._users[user].values()
+        places = self._users.get(user, {})
+        place = places.get(address, _Place())
         here = rules.max_failures - len(place.since(now - rules.failure_window))
-        today = DAILY_CEILING - sum(at > now - DAY for other in places for at in other.times)
-        if place.under_way >= max(1, here) or sum(other.under_way for other in places) >= today:
+        today = DAILY_CEILING - sum(at > now - DAY for other in places.values() for at in other.times)
+        if place.under_way >= max(1, here) or sum(other.under_way for other in places.values()) >= today:
             return Admission.WAIT
-        place.under_way += 1
+        self._place(user, address).under_way += 1
         return Admission.GO
 
     def fail(self, user: str, address: str, now: float) -> None:
         """End a guess that was wrong, or that nobody waited for."""
         place = self._place(user, address)
         place.under_way -= 1
-        place.times.append(now)
+        place.add(now)
 
     def release(self, user: str, address: str) -> None:
         """End a guess of which nobody could tell whether it was wrong."""
         self._place(user, address).under_way -= 1
         self._drop_if_empty(user, address)
 
-    def succeed(self, user: str, address: str, now: float) -> bool:
+    def succeed(self, user: str, address: str) -> bool:
         """End a right guess: the count at this address starts anew, the day's ceiling stays. Tell if there was one."""
         place = self._place(user, address)
         place.under_way -= 1
-        place.cleared = now
+        place.standing.clear()
         counted = bool(place.times)
         self._drop_if_empty(user, address)
         return counted
@@ -110,7 +118,7 @@ class Failures:
         places = self._users.get(user, {})
         counted = any(place.times for place in places.values())
         for address in list(places):
-            places[address].times.clear()
+            places[address].forget_before(float("inf"))
             self._drop_if_empty(user, address)
         return counted
 
@@ -118,7 +126,7 @@ class Failures:
         """Forget what is older than a day."""
         for user, places in list(self._users.items()):
             for address in list(places):
-                places[address].times = [at for at in places[address].times if at > now - DAY]
+                places[address].forget_before(now - DAY)
                 self._drop_if_empty(user, address)
 
     def _place(self, user: str, address: str) -> _Place:
@@ -141,7 +149,7 @@ def _wait_ends(times: list[float], rules: Rules, now: float) -> float | None:
     """Tell when the wait after the newest failures ends; each full series of max_failures doubles the wait."""
     series = len(times) // rules.max_failures
     newest = times[-rules.max_failures :]
-    if not series or newest[-1] - newest[0] > rules.failure_window:
+    if not series or newest[-1] - newest[0] >= rules.failure_window:
         return None
     ends = newest[-1] + min(LONGEST_WAIT, rules.failure_window * 2.0 ** (series - 1))
     return ends if ends > now else None

@@ -48,7 +48,7 @@ class Guesses:
 
     def succeed(self, user: str, place: str) -> bool:
         """End a right guess; tell whether there were wrong ones before."""
-        counted = self._failures.succeed(user, place, time.monotonic())
+        counted = self._failures.succeed(user, place)
         self._wake()
         return counted
 
