@@ -86,21 +86,21 @@ class GroupingWorker:
     def __init__(self, name: str, waiting: int, together: Callable[[], AbstractContextManager[None]]) -> None:
         self.name = name
         self._together = together
-        self._queue: queue.Queue[_Call | None] = queue.Queue(waiting)
+        self._waiting = waiting
+        self._queue: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()  # never full for the word that ends it
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
         self._closed = False
 
     async def run(self, wait: float, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a call, as Workers say."""
+        if self._closed:
+            raise Unavailable(self.name, Fault.BUSY, "shutting down")
+        if self._queue.qsize() >= self._waiting:
+            raise Unavailable(self.name, Fault.BUSY, "every place in the queue is taken")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        try:
-            if self._closed:
-                raise queue.Full  # noqa: TRY301  one place says it
-            self._queue.put_nowait(_Call(partial(call, *args, **kwargs), future, loop))
-        except queue.Full:
-            raise Unavailable(self.name, Fault.BUSY, "every place in the queue is taken") from None
+        self._queue.put(_Call(partial(call, *args, **kwargs), future, loop))
         return await _answer(self.name, future, wait)
 
     def close(self) -> None:
