@@ -66,7 +66,7 @@ class Deaths:
         callbacks = list(self._watches[process].callbacks.values())
         self._close(process)
         for callback in callbacks:
-            callback()
+            asyncio.get_running_loop().call_soon(callback)  # each on its own: one that fails keeps nobody from knowing
 
     def _close(self, process: Process) -> None:
         watch = self._watches.pop(process)
@@ -78,7 +78,7 @@ def _open(process: Process) -> int | None:
     """Open a pidfd; None when the process is dead, -1 when there is no telling."""
     try:
         descriptor = os.pidfd_open(process.pid)
-    except (ProcessLookupError, ValueError):
+    except (ProcessLookupError, OverflowError):
         return None
     except OSError as error:
         log.warning("cannot watch process %d: %s", process.pid, error.strerror)
