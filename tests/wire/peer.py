@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import socket
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
+
+import pytest
 
 from pam_starling.protocol import decode, encode
 
@@ -38,7 +41,7 @@ ASK = packet("ask", style="echo_on", text="Code: ")
 
 
 class Peer:
-    """Listens at ``path``; the nth connection gets the nth of ``scripts``, further ones find nobody there.
+    """Listens at ``path``; the nth connection gets the nth of ``scripts``, and any further one fails the test.
 
     ``received`` holds what the module said, one list of packets for each connection.
     """
@@ -59,7 +62,10 @@ class Peer:
 
     def __exit__(self, *_: object) -> None:
         self._thread.join(PATIENCE)
-        self._listener.close()
+        with self._listener:
+            self._listener.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                self._listener.accept()
         assert not self._thread.is_alive(), "the script did not come to its end"
         assert not self._failures, self._failures
 
@@ -68,13 +74,11 @@ class Peer:
             for script in self._scripts:
                 self.received.append([])
                 sock, _ = self._listener.accept()
-                with sock:
+                with sock, suppress(ConnectionError):  # a module that has heard enough is gone
                     sock.settimeout(PATIENCE)
                     self._play(sock, script)
         except OSError as error:
             self._failures.append(error)
-        finally:
-            self._listener.close()
 
     def _play(self, sock: socket.socket, script: Sequence[Step]) -> None:
         for step in script:
