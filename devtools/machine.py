@@ -11,9 +11,11 @@ VENV = TREE / ".venv"
 PYTHON = VENV / "bin" / "python"
 PACKAGES = (
     # what the product imports
-    "libpam-python python3-click python3-regex python3-requests python3-systemd sqlite-utils python3-rich python3-cryptography "
+    "libpam-python python3-click python3-regex python3-requests python3-systemd sqlite-utils python3-rich "
+    "python3-cryptography python3-ldap3 "
     # what runs the tests
-    "python3-venv python3-pip python3-selenium pamtester chromium chromium-driver openssh-client openssh-server "
+    "python3-venv python3-pip python3-selenium python3-paramiko pamtester chromium chromium-driver "
+    "openssh-client openssh-server "
     "libpam-google-authenticator libpam-oath oathtool rsync git iproute2 procps util-linux ca-certificates "
     # what builds the package and the bastion
     "build-essential debhelper dh-python dpkg-dev fakeroot lintian scdoc docker.io mmdebstrap"
