@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
@@ -12,7 +13,6 @@ import pytest
 from pam_starling.protocol import decode, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
 PATIENCE = 15.0
@@ -27,7 +27,7 @@ class Close:
 
 
 READ, CLOSE = Read(), Close()
-Step = bytes | Read | Close
+Step = bytes | Read | Close | Callable[[], object]
 
 
 def packet(op: str, **fields: str) -> bytes:
@@ -43,7 +43,8 @@ ASK = packet("ask", style="echo_on", text="Code: ")
 class Peer:
     """Listens at ``path``; the nth connection gets the nth of ``scripts``, and any further one fails the test.
 
-    ``received`` holds what the module said, one list of packets for each connection.
+    A script's steps are packets to send, READ, CLOSE, and functions to call. ``received`` holds what the module said,
+    one list of packets for each connection.
     """
 
     def __init__(self, path: Path, *scripts: Sequence[Step]) -> None:
@@ -86,7 +87,9 @@ class Peer:
                 return
             if isinstance(step, Read):
                 self.received[-1].append(decode(sock.recv(65536)))
-            else:
+            elif isinstance(step, bytes):
                 sock.send(step)
+            else:
+                step()
         while data := sock.recv(65536):
             self.received[-1].append(decode(data))
