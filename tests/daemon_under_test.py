@@ -73,15 +73,19 @@ class ScriptedFactor:
 
 
 class Dead(Deaths):
-    """Processes of a test die when it says so; no test's numbers are looked up in /proc."""
+    """Processes of a test die when it says so; no test's numbers are looked up in /proc. ``gone`` are the dead ones."""
 
     def __init__(self) -> None:
         super().__init__()
         self.watched: dict[Process, dict[str, Callable[[], None]]] = {}
+        self.gone: set[Process] = set()
 
     def watch(self, process: Process, name: str, callback: Callable[[], None]) -> None:
-        """Keep what is to be called."""
-        self.watched.setdefault(process, {})[name] = callback
+        """Keep what is to be called, or call it soon if the process is dead already."""
+        if process in self.gone:
+            asyncio.get_running_loop().call_soon(callback)
+        else:
+            self.watched.setdefault(process, {})[name] = callback
 
     def forget(self, process: Process, name: str) -> None:
         """Forget it."""
@@ -89,8 +93,9 @@ class Dead(Deaths):
 
     def die(self, process: Process) -> None:
         """Let a process die."""
+        self.gone.add(process)
         for callback in list(self.watched.pop(process, {}).values()):
-            callback()
+            asyncio.get_running_loop().call_soon(callback)
 
 
 class Module:

@@ -11,7 +11,7 @@ import logging
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from starlingd.core.records import LIFETIME, Lease, belongs
 from starlingd.ports import Unavailable
@@ -19,6 +19,7 @@ from starlingd.ports import Unavailable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from starlingd.core.grace import Key
     from starlingd.core.model import Process
     from starlingd.core.records import Claim, Record
     from starlingd.ports import Store
@@ -62,6 +63,16 @@ class _Rubbish:
 
     records: list[str] = field(default_factory=list)
     sessions: list[str] = field(default_factory=list)
+    entries: list[Key] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.records or self.sessions or self.entries)
+
+    def __iadd__(self, other: _Rubbish) -> Self:
+        self.records += other.records
+        self.sessions += other.sessions
+        self.entries += other.entries
+        return self
 
 
 class Logins:
@@ -89,7 +100,11 @@ class Logins:
         return sorted(self._leases.values(), key=lambda lease: lease.since)
 
     async def load(self, is_alive: Callable[[Process], bool]) -> None:
-        """Read back what an earlier daemon kept, and forget what has ended since. Raises Unavailable."""
+        """Read back what an earlier daemon kept, and forget what has ended since; once, before any login.
+
+        Raises Unavailable, and then nothing was read and it can be tried again.
+        """
+        await self._pool.run(STORE_WAIT, self._store.give_back_orphans)
         records = await self._pool.run(STORE_WAIT, self._store.records)
         leases = await self._pool.run(STORE_WAIT, self._store.sessions)
         now = self._boottime()
@@ -101,8 +116,7 @@ class Logins:
                 self._hold(lease)
         self._rubbish.records += [record.login_id for record in records if record.login_id not in self._pending]
         self._rubbish.sessions += [lease.login_id for lease in leases if lease.login_id not in self._leases]
-        await self._clean()
-        await self._pool.run(STORE_WAIT, self._store.give_back_orphans)
+        await self._clean_quietly()
 
     def count(self, user: str, place: str) -> int:
         """Count the slots that a user holds from one place: sessions, and logins about to open one."""
@@ -150,6 +164,8 @@ class Logins:
             await self._pool.run(STORE_WAIT, self._store.open_session, lease, record.earned)
         except BaseException:
             self._rubbish.records.append(record.login_id)
+            if record.earned:  # it may have been written all the same
+                self._rubbish.entries.append(record.earned[0])
             self._end(lease)
             raise
         return record
@@ -173,6 +189,8 @@ class Logins:
         for pending in list(self._pending.values()):
             if now - pending.record.made > LIFETIME:
                 self.drop(pending.record.login_id)
+            elif pending.timer is None and not is_alive(pending.record.caller):
+                self._caller_died(pending.record)
         for lease in [lease for lease in self._leases.values() if not is_alive(lease.process)]:
             self._lose(lease)
         await self._clean()
@@ -245,7 +263,8 @@ class Logins:
 
     async def _clean_quietly(self) -> None:
         try:
-            await self._clean()
+            while self._rubbish:
+                await self._clean()
         except Unavailable as outage:
             log.warning("ended logins stay in the state file until the next sweep: %s", outage)
 
@@ -257,9 +276,10 @@ class Logins:
                 await self._pool.run(STORE_WAIT, self._store.forget_records, rubbish.records)
             if rubbish.sessions:
                 await self._pool.run(STORE_WAIT, self._store.close_sessions, rubbish.sessions)
+            if rubbish.entries:
+                await self._pool.run(STORE_WAIT, self._store.forget_grace, rubbish.entries)
         except BaseException:
-            self._rubbish.records += rubbish.records
-            self._rubbish.sessions += rubbish.sessions
+            self._rubbish += rubbish
             raise
 
 
