@@ -7,7 +7,6 @@ Each application gets a mount namespace of its own, with a /etc/pam.d that holds
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import socket
@@ -59,9 +58,9 @@ class Outcome:
 class Stack:
     """One PAM service, named ``service``, whose every hook is ours and whose every result is told as it is."""
 
-    def __init__(self) -> None:
+    def __init__(self, service: str = "pam-starling-test") -> None:
+        self.service = service
         self.directory = Path(tempfile.mkdtemp(prefix="pam-starling-test-"))
-        self.service = f"pam-starling-test-{os.getpid()}"
         self.socket = self.directory / "pam.sock"
         self._log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         for name in ("dev", "pam.d"):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.wire import stack as pam
+from tests.wire.connection import Connection
 from tests.wire.peer import ASK, HELLO, PATIENCE, READ, SUCCESS, Peer, Step, packet
 from tests.wire.stack import Outcome, Stack
 from tests.wire.test_refusals import assert_refused
@@ -19,31 +20,6 @@ if TYPE_CHECKING:
 
 GONE = "the client hung up"
 BOTH = ("authenticate", "acct_mgmt")
-
-
-class Connection:
-    """A client's connection to a server's process: ``client`` and ``server`` are its ends."""
-
-    def __init__(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.client = socket.create_connection(listener.getsockname())
-            self.server, _ = listener.accept()
-        (peer, peer_port), (ours, our_port) = self.server.getpeername(), self.server.getsockname()
-        self.ends = f"{peer} {peer_port} {ours} {our_port}"
-        self.options = [f"-ESSH_CONNECTION={self.ends}"]
-
-    def close(self) -> None:
-        """Close both ends."""
-        self.client.close()
-        self.server.close()
-
-
-@pytest.fixture
-def connection() -> Iterator[Connection]:
-    """Offer a connection whose server's end pamtester may inherit."""
-    made = Connection()
-    yield made
-    made.close()
 
 
 @contextmanager
