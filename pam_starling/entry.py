@@ -7,11 +7,9 @@ replaces this file first, so it must go on asking the code for ``login.run`` and
 
 import os
 import sys
-import syslog
 
-_here = __file__.rpartition("/")[0]
-_code = os.path.realpath(_here + "/current")
-sys.path.insert(0, _code if os.access(_code, os.R_OK) else _here.rpartition("/")[0])  # else we are in a source tree
+_code = os.path.realpath(os.path.dirname(__file__) + "/current")  # noqa: PTH120  pathlib is heavy
+sys.path.insert(0, _code if os.access(_code, os.R_OK) else _code.rsplit("/", 2)[0])  # else we are in a source tree
 
 
 def _hook(name: str, refusal: int, *others: int):  # type: ignore[no-untyped-def]  # noqa: ANN202  typing is heavy
@@ -28,6 +26,8 @@ def _hook(name: str, refusal: int, *others: int):  # type: ignore[no-untyped-def
         except BaseException as error:  # noqa: BLE001  whatever it is, it refuses
             why = getattr(error, "why", "a bug: " + type(error).__name__)
         if why:
+            import syslog  # noqa: PLC0415  only refusals pay for it
+
             syslog.openlog("pam_starling", syslog.LOG_PID, syslog.LOG_AUTHPRIV)
             syslog.syslog(syslog.LOG_WARNING, f"{name} {'refused' if refusal else 'not recorded'}: {why}")
         return refusal

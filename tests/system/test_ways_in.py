@@ -53,7 +53,10 @@ def test_key_push_mode_lets_batch_clients_in_by_a_push(bastion: Bastion) -> None
     shell = " ".join(bastion.command("ssh", *batch))
     assert start(bastion, "/usr/bin/rsync", "-e", shell, str(file), f"{destination}:three").await_end() == 0
     assert bastion.shell("cd /home/approves && cat one two three | sort -u | wc -l").strip() == "1"
-    assert [event["STARLING_REASON"] for event in bastion.audit()] == ["push_approved"] * 4
+    bastion.shell("git init -q --bare /home/approves/repository && chown -R approves: /home/approves/repository")
+    git = start(bastion, "/usr/bin/env", f"GIT_SSH_COMMAND={shell}", "git", "ls-remote", f"{destination}:repository")
+    assert git.await_end() == 0, git.text
+    assert [event["STARLING_REASON"] for event in bastion.audit()] == ["push_approved"] * 5
 
 
 def test_key_push_mode_refuses_who_denies(bastion: Bastion) -> None:
