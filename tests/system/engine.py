@@ -58,18 +58,28 @@ class Engine:
 @contextlib.contextmanager
 def engine() -> Iterator[Engine]:
     """Start an engine with a network, and stop both."""
-    with _run_folder() as run, _store() as data, _dockerd(run, data) as started, _network(started) as gateway:
+    with _store() as data, _run_folder(data.name) as run, _dockerd(run, data) as started, _network(started) as gateway:
         yield replace(started, gateway=gateway)
 
 
 @contextlib.contextmanager
-def _run_folder() -> Iterator[Path]:
-    run = RUN / str(os.getpid())
+def _run_folder(name: str) -> Iterator[Path]:
+    """Make the folder that belongs to a store, and take it away; a run that was killed may have left one."""
+    run = RUN / name
+    _remove_run_folder(run)
     run.mkdir(parents=True)
     try:
         yield run
     finally:
-        shutil.rmtree(run, ignore_errors=True)
+        _remove_run_folder(run)
+
+
+def _remove_run_folder(run: Path) -> None:
+    # dockerd ends without unmounting its own network namespace.
+    for mounted in run.glob("exec/netns/*"):
+        subprocess.run(["/usr/bin/umount", "-q", str(mounted)], check=False)
+    if run.exists():
+        shutil.rmtree(run)
 
 
 @contextlib.contextmanager
