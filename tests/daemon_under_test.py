@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
 import threading
 from contextlib import asynccontextmanager
@@ -18,8 +20,10 @@ from starlingd.core.model import Check, NotStarted, Process, Push, PushStatus, S
 from starlingd.core.pushes import PushLedger
 from starlingd.core.rules import Rules
 from starlingd.server.audit import Audit
+from starlingd.server.daemon import Daemon, Loaded
 from starlingd.server.deaths import Deaths
 from starlingd.server.host import Current, Host, Pools, boottime
+from starlingd.server.listener import bind
 from starlingd.server.logins import Logins
 from starlingd.server.session import Session
 from starlingd.server.workers import Pool
@@ -27,6 +31,7 @@ from tests.fakes import AuditList, MemoryStore, People
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
 RIGHT_CODE = "123456"
 CHILD = Process(50, 500)
@@ -211,6 +216,31 @@ class Bastion:
                 module.hang_up()
             bastion.host.audit.close()
             bastion.host.pools.close()
+
+
+@dataclass
+class Whole:
+    """A bastion's whole daemon; ``loaded`` is what the next reload finds, ``control`` its control socket."""
+
+    loaded: Loaded
+    control: Path
+
+
+@asynccontextmanager
+async def whole_daemon(bastion: Bastion, directory: Path) -> AsyncIterator[Whole]:
+    """Run the daemon around a bastion's host, on sockets in ``directory``, until a signal ends it."""
+    pam = bind(directory / "pam.sock", socket.SOCK_SEQPACKET)
+    control = bind(directory / "control.sock", socket.SOCK_STREAM)
+    whole = Whole((bastion.host.current, "ready"), directory / "control.sock")
+    daemon = Daemon(bastion.host, pam, lambda: whole.loaded, control)
+    running = asyncio.create_task(daemon.run())
+    try:
+        yield whole
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait_for(running, PATIENCE)
+        pam.close()
+        control.close()
 
 
 def on_bastion(test: Callable[[Bastion], object], rules: Rules | None = None) -> None:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 LONGEST_PUSH_WINDOW = 86400.0
 """Seconds of push failures that are read back; a longer push_window counts less after a restart."""
 SWEEP_INTERVAL = 30.0
+RECOVERY_INTERVAL = 2.0
+"""Seconds between attempts to read what an earlier daemon kept."""
 STOP_TIME = 5.0
 """Seconds in which the waiting logins are answered when the daemon stops."""
 
@@ -66,9 +68,9 @@ class Daemon:
         self._host.current, sentence = self._load()
         log.info("%s", sentence)
         self._host.logins.lost = self._session_lost
-        await self._recover()
+        self._host.recovered = await self._recover()
         listener = Listener(self._host, self._sock)
-        services = [listener.run(), self._sweep(), self._stay_alive()]
+        services = [listener.run(), self._sweep(), self._stay_alive(), self._keep_recovering()]
         if self._control is not None:
             services.append(Control(self._host, self._control, self.reload).run())
         notify.ready(sentence)
@@ -93,30 +95,38 @@ class Daemon:
         notify.status("ready" if current else f"reload refused: {sentence}" if old else sentence)
         return current is not None, sentence
 
-    async def _recover(self) -> None:
-        """Read back what an earlier daemon kept. A store that fails now may work later, and until then denies."""
-        try:
-            await self._host.logins.load(processes.is_alive)
-            await self._recover_pushes()
-            await self._recover_failures()
-        except Unavailable as outage:
-            log.error("%s", outage)  # noqa: TRY400  an outage is told in one line, not with a traceback
+    async def _keep_recovering(self) -> None:
+        """Try again until what was kept is known; until then limits and lock-outs are not, and everybody is denied."""
+        while not self._host.recovered:
+            await asyncio.sleep(RECOVERY_INTERVAL)
+            self._host.recovered = await self._recover()
 
-    async def _recover_pushes(self) -> None:
+    async def _recover(self) -> bool:
+        """Read back what an earlier daemon kept; tell whether all of it could be read."""
+        try:
+            pushes, guesses = await self._kept_pushes(), await self._kept_guesses()
+            await self._host.logins.load(processes.is_alive)
+        except Unavailable as outage:
+            log.error("every login is denied: %s", outage)  # noqa: TRY400  one line, not a traceback
+            return False
+        self._host.pushes, self._host.guesses = pushes, guesses
+        return True
+
+    async def _kept_pushes(self) -> PushLedger:
         """Count the push failures from before a restart too; a failure's age is carried to the monotonic clock."""
         wall, now = time.time(), time.monotonic()
         store = self._host.store
         kept = await self._host.pools.store.run(STORE_WAIT, store.push_failures, wall - LONGEST_PUSH_WINDOW)
-        ages = {user: [(now - max(0.0, wall - at), denied) for at, denied in list_] for user, list_ in kept.items()}
-        self._host.pushes = PushLedger(ages)
+        return PushLedger(
+            {user: [(now - max(0.0, wall - at), denied) for at, denied in list_] for user, list_ in kept.items()}
+        )
 
-    async def _recover_failures(self) -> None:
+    async def _kept_guesses(self) -> Guesses:
         """Count the wrong codes from before a restart too."""
         wall, now = time.time(), time.monotonic()
         kept = await self._host.pools.store.run(STORE_WAIT, self._host.store.failures, wall - DAY)
-        self._host.guesses = Guesses(
-            Failures((user, place, now - max(0.0, wall - at), cleared) for user, place, at, cleared in kept)
-        )
+        ages = ((user, place, now - max(0.0, wall - at), cleared) for user, place, at, cleared in kept)
+        return Guesses(Failures(ages))
 
     async def _drop_grace(self, old: Rules, new: Rules) -> None:
         """Drop the grace entries that a change of the exemptions makes invalid."""

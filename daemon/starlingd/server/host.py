@@ -60,7 +60,10 @@ class Pools:
 
 @dataclass(slots=True)
 class Host:
-    """The daemon as a session sees it. ``current`` is None while there is no usable configuration."""
+    """The daemon as a session sees it. ``current`` is None while there is no usable configuration.
+
+    ``recovered`` is False while it is not known what an earlier daemon kept: sessions, lock-outs, push failures.
+    """
 
     gateway: str
     boot: str
@@ -76,6 +79,7 @@ class Host:
     decoy: Decoy = field(default_factory=Decoy)
     guesses: Guesses = field(default_factory=lambda: Guesses(Failures()))
     probe: Probe = field(default_factory=Probe)
+    recovered: bool = True
 
     def moment(self) -> Moment:
         """Tell the time by both clocks."""

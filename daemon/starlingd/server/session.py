@@ -22,7 +22,7 @@ from starlingd.core.grace import Key
 from starlingd.core.model import Outcome, Reason, Result, Unavailable, Verdict
 from starlingd.core.records import Claim, Record
 from starlingd.core.secondfactor import Facts
-from starlingd.core.sentences import NOT_SET_UP, TOO_MANY_SESSIONS
+from starlingd.core.sentences import TOO_MANY_SESSIONS
 from starlingd.core.steps import Interrupted, TimeUp
 from starlingd.core.verdicts import reason_of, refuse
 from starlingd.server.channel import Channel
@@ -113,16 +113,18 @@ class Session:
         login = parse_login(fields, self._pid, self._loop.time())
         self._deadline = self._loop.call_at(login.deadline, self.interrupt, TimeUp())
         if self._host.current is None:
-            self._refuse_all(login)
+            self._refuse_all(login, Reason.MISCONFIGURED)
+        elif not self._host.recovered:
+            self._refuse_all(login, Reason.STORE_UNAVAILABLE)
         else:
             await perform(login, self._host.current)
 
-    def _refuse_all(self, login: Login) -> None:
+    def _refuse_all(self, login: Login, reason: Reason) -> None:
         result = REFUSALS.get(self._operation)
         if result is None:
-            self._done(Result.SUCCESS, Reason.MISCONFIGURED)  # close_session: there is nothing left to refuse
+            self._done(Result.SUCCESS, reason)  # close_session: there is nothing left to refuse
             return
-        verdict = Verdict(Outcome.DENY, result, Reason.MISCONFIGURED, sentence=NOT_SET_UP)
+        verdict = refuse(reason, result)
         self._host.audit.login(login, login.user, self._login_id, verdict)
         self._done(result, verdict.reason, verdict.sentence)
 

@@ -60,7 +60,7 @@ class SqliteStore:
     def records(self) -> list[Record]:
         """Tell all records."""
         with self._file.transaction() as database:
-            return [rows.record(row) for row in database.query("select * from records")]
+            return rows.readable(rows.record, database.query("select * from records"))
 
     def give_back_orphans(self) -> None:
         """Give back what logins had reused whose record was never kept: the daemon died in between."""
@@ -88,7 +88,7 @@ class SqliteStore:
     def sessions(self) -> list[Lease]:
         """Tell all sessions."""
         with self._file.transaction() as database:
-            return [rows.lease(row) for row in database.query("select * from sessions")]
+            return rows.readable(rows.lease, database.query("select * from sessions"))
 
     def reuse(self, login_id: str, key: Key, basis: str, rule: Grace, now: Moment) -> Entry | Miss:
         """Judge an entry and take one reuse of it, for the login ``login_id``."""
@@ -109,7 +109,7 @@ class SqliteStore:
         """Tell all entries."""
         with self._file.transaction() as database:
             found = database.query("select * from grace order by user, client_ip, ssh_key, service")
-            return [(rows.key(row), rows.entry(row)) for row in found]
+            return rows.readable(lambda row: (rows.key(row), rows.entry(row)), found)
 
     def forget_grace(self, keys: Iterable[Key]) -> None:
         """Forget entries by their keys."""
@@ -180,12 +180,8 @@ def _put(database: Database, table: str, row: rows.Row) -> None:
 
 
 def _entry(database: Database, key: Key) -> Entry | None:
-    for row in database.query(f"select * from grace where {_KEY}", rows.key_row(key)):
-        try:
-            return rows.entry(row)
-        except (ValueError, KeyError, TypeError):
-            return None  # an entry that cannot be read means ask (SEMANTICS §4)
-    return None
+    found = rows.readable(rows.entry, database.query(f"select * from grace where {_KEY}", rows.key_row(key)))
+    return found[0] if found else None
 
 
 def _give_back(database: Database, login_id: str) -> None:

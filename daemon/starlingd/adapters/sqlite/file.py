@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 BUSY_TIMEOUT = 2.0
 """Seconds to wait for a lock that somebody else (a backup, an administrator) holds."""
-_FAILURES = (sqlite3.Error, OSError, ValueError, KeyError, TypeError)
-"""What a file may fail with: the last three come from rows that make no sense."""
+_FAILURES = (sqlite3.Error, OSError, ValueError, KeyError, TypeError, OverflowError)
+"""What a file may fail with: those after OSError come from values and rows that make no sense."""
 
 
 class StateFile:

@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import logging
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlingd.core.grace import Entry, Key, Moment
 from starlingd.core.model import Factor, Process, Reason
 from starlingd.core.records import Lease, Record
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
 Row = dict[str, Any]
+T = TypeVar("T")
+
+log = logging.getLogger("starlingd.sqlite")
+
+
+def readable(make: Callable[[Row], T], rows: Iterable[Row]) -> list[T]:
+    """Make a value of each row; a row that makes no sense is none, and must not hide the others."""
+    values = []
+    for row in rows:
+        try:
+            values.append(make(row))
+        except (ValueError, KeyError, TypeError) as error:
+            log.warning("a row of the state file makes no sense: %s", error)
+    return values
 
 
 def record_row(record: Record) -> Row:
