@@ -47,9 +47,10 @@ def tls(names: list[str], flaw: str, newest: str, ca_file: Path) -> ssl.SSLConte
     return context
 
 
-def write(path: Path, text: str) -> None:
+def write(path: Path, text: str, mode: int = 0o644) -> None:
     """Write a file so that nobody ever reads half of it."""
     half = path.with_name(path.name + ".new")
+    half.touch(mode)
     half.write_text(text, encoding="utf-8")
     half.replace(path)
 
@@ -75,7 +76,7 @@ async def run(chosen: argparse.Namespace) -> None:
     with contextlib.suppress(ValueError):
         address = f"[{address}]" if ipaddress.ip_address(address).version == 6 else address
     write(chosen.state / "listen", f"{address}:{port}")
-    write(chosen.state / "credential", f"{service.client_id}:{service.client_secret}")
+    write(chosen.state / "credential", f"{service.client_id}:{service.client_secret}", 0o600)
     write(chosen.state / "phone_url", f"https://{address}:{port}/phone/")
     write(chosen.state / "users.json", json.dumps(service.described(), indent=1))
     print(f"starling-sandbox listens on {address}:{port}; phone: https://{address}:{port}/phone/", flush=True)
