@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Protocol
 from starlingd.core.model import Fault, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from starlingd.core.directory import Membership, Person
     from starlingd.core.failures import Failure
     from starlingd.core.grace import Entry, Key, Miss, Moment
     from starlingd.core.model import Account, Check, NotStarted, Push, PushStatus, Started
     from starlingd.core.records import Lease, Record
     from starlingd.core.rules import Grace
 
-__all__ = ["Accounts", "AuditLog", "Fault", "Patterns", "SecondFactor", "Store", "Unavailable"]
+__all__ = ["Accounts", "AuditLog", "Directory", "Fault", "Patterns", "SecondFactor", "Store", "Unavailable"]
 
 
 class SecondFactor(Protocol):
@@ -44,6 +45,27 @@ class Accounts(Protocol):
 
     def look_up(self, name: str) -> Account | None:
         """Find an account; None when there certainly is none. Raises Unavailable when NSS could not tell."""
+
+
+class Directory(Protocol):
+    """People and groups, as LDAP or Active Directory knows them. Calls block and raise Unavailable.
+
+    ``timeout`` is the most a call may take in all, in seconds; the directory's own time-out holds as well. More than
+    one entry where one is meant is an outage too: nobody is exempt, mapped or enrolled by an ambiguous answer.
+    """
+
+    def person(self, user: str, attributes: Sequence[str], timeout: float) -> Person | None:
+        """Find the one entry of ``user``, with these attributes; None when there certainly is none."""
+
+    def membership(self, person: Person, groups: Sequence[str], timeout: float) -> Membership:
+        """Tell which of ``groups`` (names, or DNs where there is a ``=``) the person is in, nested groups included."""
+
+    def people(self, groups: Sequence[str], attributes: Sequence[str], page: int) -> Iterator[tuple[Person, ...]]:
+        """Go through everybody in ``groups``, nested groups included, at most ``page`` people at a time.
+
+        Each step lasts no longer than the directory's time-out. A group that does not exist raises Unavailable. The
+        iterator is to be closed, or used up.
+        """
 
 
 class Store(Protocol):
