@@ -159,3 +159,16 @@ def test_a_reload_with_a_bad_file_changes_nothing_and_says_why(bastion: Bastion)
     assert {event["STARLING_OUTCOME"] for event in events} == {"deny"}
     bastion.write_configuration("timeout = 33")
     assert "push_timeout" in bastion.run("starlingctl", "reload")
+
+
+def test_while_only_observed_nobody_is_asked_and_the_log_says_what_would_have_been(bastion: Bastion) -> None:
+    bastion.configure("key", auth="enforce = observe until 2099-12-31", **LIST)
+    assert "in as approves" in bastion.log_in("approves").text
+    assert "in as denies" in bastion.log_in("denies").text
+    bastion.await_audit("session_open", 2)
+    events = bastion.audit()
+    assert {(event["STARLING_REASON"], event["STARLING_MODE"]) for event in events} == {("observed", "observe")}
+    assert events[0]["STARLING_EVIDENCE"] == "would=exempt exempt_user_list"
+    assert events[1]["STARLING_EVIDENCE"].startswith("would=second_factor ")
+    bastion.configure("key", auth="enforce = observe until 2020-01-01", **LIST)
+    assert "in as denies" not in bastion.log_in("denies", "").text

@@ -113,6 +113,7 @@ CASES: dict[tuple[str, str], tuple[str, Look, object]] = {
         rule("not_enrolled"),
         Unenrolled(NotEnrolled.ALLOW_UNTIL, UNTIL),
     ),
+    ("auth", "enforce"): ("observe until 2030-12-31", rule("observe_until"), UNTIL),
     ("auth", "on_mapping_failure"): ("keep", rule("on_mapping_failure"), OnMappingFailure.KEEP),
     ("account", "without_second_factor"): ("push", rule("without_second_factor"), WithoutSecondFactor.PUSH),
     ("account", "push_timeout"): ("30", rule("account_push_timeout"), 30),

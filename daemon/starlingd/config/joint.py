@@ -39,6 +39,7 @@ def check(values: Values, notes: Notes, read_file: Callable[[Path], bytes]) -> N
     _grace(values, notes)
     _unreachable(values, notes)
     _unenrolled(values, notes)
+    _enforcement(values, notes)
     _mapping(values, notes)
     _proxy(values, notes)
     lists.check(values, notes)
@@ -185,6 +186,11 @@ def _unreachable(values: Values, notes: Notes) -> None:
 def _unenrolled(values: Values, notes: Notes) -> None:
     if values[AUTH].not_enrolled.action is not NotEnrolled.DENY:
         notes.warn("auth", "not_enrolled", directory.NOT_YET + "whom Starling does not know is refused")
+
+
+def _enforcement(values: Values, notes: Notes) -> None:
+    if values[AUTH].enforce:
+        notes.warn("auth", "enforce", "until that day nobody is asked for a second factor")
 
 
 def _mapping(values: Values, notes: Notes) -> None:

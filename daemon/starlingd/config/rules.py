@@ -46,6 +46,7 @@ def make(values: Values) -> Rules:
         questions=questions.asked(values),
         fail_mode=auth.fail_mode,
         fail_open_users=frozenset(auth.fail_open_users) or None,
+        observe_until=auth.enforce,
         max_failures=auth.max_failures,
         failure_window=auth.failure_window,
         not_enrolled=auth.not_enrolled,

@@ -87,6 +87,7 @@ class AuthForm:
         values.integer(1, 1000), _RULES.push_limit, "unanswered or denied pushes of a user before no more are sent"
     )
     push_window: int = key(values.seconds(1, DAY), _RULES.push_window, "seconds for which push_limit counts")
+    enforce: float = key(values.enforcement, 0.0, "whether the rules hold, or are only tried out")
     max_failures: int = key(
         values.integer(1, DAILY_CEILING), _RULES.max_failures, "wrong codes of a user from one address before a wait"
     )

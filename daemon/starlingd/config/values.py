@@ -275,6 +275,20 @@ def unenrolled(value: str) -> Unenrolled:
     raise Unfit("must be deny, enrol, or allow_until and a day such as 2030-12-31")
 
 
+def enforcement(value: str) -> float:
+    """Read ``yes``, or ``observe until YYYY-MM-DD``: the end of that day in UTC, in Unix seconds; 0 is yes."""
+    words = value.lower().split()
+    if words == ["yes"]:
+        return 0.0
+    try:
+        if words[:2] == ["observe", "until"] and len(words) == 3 and _DAY.fullmatch(words[2]):  # noqa: PLR2004
+            last = dt.date.fromisoformat(words[2])
+            return float(calendar.timegm(last.timetuple()) + _DAY_LENGTH)
+    except ValueError:
+        pass  # such as the 31st of February
+    raise Unfit("must be yes, or observe until and a day such as 2030-12-31")
+
+
 def host(value: str) -> str:
     """Read a host name or an address; an IPv6 address may stand in brackets and is given in them."""
     try:

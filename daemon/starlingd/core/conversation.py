@@ -48,6 +48,8 @@ NOBODY = frozenset({Reason.UNKNOWN_USER, Reason.ROOT_NOT_PERMITTED})
 
 def converse(login: Login, facts: Facts, rules: Rules) -> Conversation:
     """Authenticate: let in whom a rule lets in, and ask everybody else."""
+    if facts.observing:
+        return (yield from _observe(login, rules, Result.AUTH_ERR))
     if facts.closed or facts.answers_spent >= rules.max_attempts:
         return refuse(Reason.ATTEMPTS_SPENT, Result.MAXTRIES, rule="auth.max_attempts")
     try:
@@ -60,6 +62,8 @@ def converse(login: Login, facts: Facts, rules: Rules) -> Conversation:
 
 def confirm(login: Login, facts: Facts, rules: Rules) -> Conversation:
     """Decide, in the account hook, about a login that passed no second factor (DESIGN §5.3)."""
+    if facts.observing:
+        return (yield from _observe(login, rules, Result.ACCT_DENIED))
     if facts.closed:
         return refuse(Reason.ATTEMPTS_SPENT, Result.ACCT_DENIED, rule="auth.max_attempts")
     try:
@@ -68,6 +72,27 @@ def confirm(login: Login, facts: Facts, rules: Rules) -> Conversation:
     except (Interrupted, Unavailable) as end:
         return refuse_for(end, Result.ACCT_DENIED)
     return verdict if verdict.lets_in else replace(verdict, result=Result.ACCT_DENIED)
+
+
+def _observe(login: Login, rules: Rules, refusal: Result) -> Conversation:
+    """Leave everything to the rest of the stack, and tell what would have been decided.
+
+    Nothing is asked, no reuse is taken. Only who cannot be anybody's login is refused: there would be no record of it.
+    """
+    try:
+        # Nobody shows a second factor now, so there is no grace entry to be used either.
+        known, plan, _ = yield from plan_login(login, replace(rules, grace=replace(rules.grace, reuse_limit=0)))
+    except Interrupted as end:
+        return refuse_for(end, refusal)
+    except Unavailable as outage:
+        if outage.port == "nss":
+            return refuse_for(outage, refusal)
+        would = refuse_for(outage, refusal)
+        return Verdict(Outcome.IGNORE, Result.IGNORE, Reason.OBSERVED, evidence={"would": f"deny {would.reason}"})
+    if known.account is None:
+        return refuse(Reason.UNKNOWN_USER, refusal)
+    evidence = {"would": f"{plan.ending} {plan.reason or plan.identity or ''}".strip()}
+    return Verdict(Outcome.IGNORE, Result.IGNORE, Reason.OBSERVED, rule=plan.rule, evidence=evidence)
 
 
 def plan_login(login: Login, rules: Rules) -> Generator[Step, Reply, tuple[Known, Plan, float]]:

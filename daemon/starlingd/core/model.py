@@ -58,6 +58,7 @@ class Reason(StrEnum):
     EXEMPT_NETWORK = "exempt_network"
     BREAK_GLASS = "break_glass"
     FAIL_OPEN = "fail_open"
+    OBSERVED = "observed"
     KEY_ONLY_ALLOWED = "key_only_allowed"
 
     WRONG_CODE = "wrong_code"

@@ -231,6 +231,8 @@ class Rules:
     fail_mode: FailMode = FailMode.SECURE
     fail_open_users: frozenset[str] | None = None
     """Who ``safe`` lets in; None is everybody it may."""
+    observe_until: float = 0.0
+    """Wall-clock seconds until which nobody is asked and everything is written down as it would have been."""
     max_failures: int = 5
     failure_window: int = 300
     not_enrolled: Unenrolled = field(default_factory=Unenrolled)

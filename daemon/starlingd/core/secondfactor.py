@@ -68,13 +68,14 @@ class Facts:
     """What the server knows before a login starts.
 
     ``answers_spent`` and ``closed`` are of the login's connection; ``number`` is this login's two digits; ``gateway``
-    is the host's full name.
+    is the host's full name; ``observing`` says that the rules are only tried out (SEMANTICS §11, enforce).
     """
 
     gateway: str
     number: str
     answers_spent: int = 0
     closed: bool = False
+    observing: bool = False
 
 
 Trial = Generator[Step, Reply, tuple[Verdict, float]]

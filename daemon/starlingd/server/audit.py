@@ -48,6 +48,7 @@ class Audit:
             "FACTOR": verdict.factor,
             "RULE": verdict.rule,
             "EVIDENCE": " ".join(f"{key}={value}" for key, value in verdict.evidence.items()),
+            "MODE": "observe" if verdict.reason is Reason.OBSERVED else "",
             **{f"ANSWER_{key.upper()}": answer for key, answer in verdict.answers.items()},
         }
         message = f"login of {user} from {login.client_ip or login.tty}: {verdict.reason}"

@@ -70,17 +70,20 @@ class Daemon:
         self._host.logins.lost = self._session_lost
         self._host.recovered = await self._recover()
         listener = Listener(self._host, self._sock)
-        services = [listener.run(), self._sweep(), self._stay_alive(), self._keep_recovering()]
+        services = [self._stop.wait(), listener.run(), self._sweep(), self._stay_alive()]
         if self._control is not None:
             services.append(Control(self._host, self._control, self.reload).run())
         notify.ready(sentence)
         tasks = [asyncio.create_task(service) for service in services]
-        await self._stop.wait()
+        # None of them ends but by a stop or a bug; without one of them the daemon must not look alive.
+        ended, running = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         notify.stopping()
-        for task in tasks:
+        for task in running:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*running, return_exceptions=True)
         await listener.end_sessions(ShuttingDown(), STOP_TIME)
+        for task in ended:
+            task.result()
 
     def reload(self) -> tuple[bool, str]:
         """Take a new configuration if all of it is valid; otherwise change nothing and say why."""
@@ -94,12 +97,6 @@ class Daemon:
         self._host.audit.reload(sentence, taken=current is not None)
         notify.status("ready" if current else f"reload refused: {sentence}" if old else sentence)
         return current is not None, sentence
-
-    async def _keep_recovering(self) -> None:
-        """Try again until what was kept is known; until then limits and lock-outs are not, and everybody is denied."""
-        while not self._host.recovered:
-            await asyncio.sleep(RECOVERY_INTERVAL)
-            self._host.recovered = await self._recover()
 
     async def _recover(self) -> bool:
         """Read back what an earlier daemon kept; tell whether all of it could be read."""
@@ -144,6 +141,10 @@ class Daemon:
         self._host.audit.session("session_close", lease.user, lease.service, lease, lease.reason)
 
     async def _sweep(self) -> None:
+        # Until what was kept is known, limits and lock-outs are not, and everybody is denied.
+        while not self._host.recovered:
+            await asyncio.sleep(RECOVERY_INTERVAL)
+            self._host.recovered = await self._recover()
         while True:
             await asyncio.sleep(SWEEP_INTERVAL)
             self._host.attempts.prune(time.monotonic())
@@ -163,6 +164,8 @@ class Daemon:
 
     async def _stay_alive(self) -> None:
         interval = notify.watchdog_interval()
+        if interval is None:
+            await asyncio.Event().wait()  # nobody watches
         while interval is not None:
             notify.alive()
             await asyncio.sleep(interval)

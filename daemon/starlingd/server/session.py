@@ -132,7 +132,7 @@ class Session:
         connection = connection_of(login)
         attempts = self._host.attempts
         now = self._loop.time()
-        facts = self._facts(attempts.spent(connection, now), closed=attempts.closed(connection, now))
+        facts = self._facts(current.rules, attempts.spent(connection, now), closed=attempts.closed(connection, now))
         performer = Performer(self._host, current, self._channel, login, connection, self._login_id)
         verdict = await self._drive(converse(login, facts, current.rules), performer)
         if verdict.result is Result.MAXTRIES:
@@ -147,7 +147,7 @@ class Session:
         now = self._loop.time()
         closed = any(self._host.attempts.closed(connection, now) for connection in connections_of(login))
         performer = Performer(self._host, current, self._channel, login, connection_of(login), self._login_id)
-        verdict = await self._drive(confirm(login, self._facts(closed=closed), current.rules), performer)
+        verdict = await self._drive(confirm(login, self._facts(current.rules, closed=closed), current.rules), performer)
         await self._conclude(login, performer, verdict, current.rules)
 
     def _confirm(self, login: Login, record: Record, rules: Rules) -> None:
@@ -185,8 +185,9 @@ class Session:
             self._host.audit.session("session_close", lease.user, lease.service, lease, lease.reason)
         self._done(Result.SUCCESS, lease.reason if lease else Reason.NO_RECORD)
 
-    def _facts(self, spent: int = 0, *, closed: bool = False) -> Facts:
-        return Facts(self._host.gateway, f"{_random.randrange(100):02}", spent, closed)
+    def _facts(self, rules: Rules, spent: int = 0, *, closed: bool = False) -> Facts:
+        observing = time.time() < rules.observe_until
+        return Facts(self._host.gateway, f"{_random.randrange(100):02}", spent, closed, observing)
 
     async def _find(self, login: Login) -> Record | None:
         """Find the login's record; without a login id, or with NSS down, there is none to be found."""
@@ -299,8 +300,8 @@ class Session:
 
 
 def _limit(reason: Reason, rules: Rules) -> int:
-    """Tell the connection limit of a login; whoever breaks the glass must not stand before a full house."""
-    return 0 if reason is Reason.BREAK_GLASS else rules.connection_limit
+    """Tell the connection limit of a login; break-glass stands before no full house, and observing refuses nobody."""
+    return 0 if reason in {Reason.BREAK_GLASS, Reason.OBSERVED} else rules.connection_limit
 
 
 def _too_many(full: Full, result: Result) -> Verdict:
