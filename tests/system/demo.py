@@ -6,6 +6,8 @@ only if both logins worked and left their audit records.
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from tests.system.bastion import Bastion
 
 USER = "manual"
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, a request to end, a terminal that was closed."""
 
 
 def main() -> int:
@@ -93,7 +97,8 @@ def wait_for_enter(bastion: Bastion, sandbox: Sandbox) -> None:
     print(f"      phone:   {sandbox.url}/phone/   (its certificate is the sandbox's own)")
     print(f"      a code:  users.json in {sandbox.state}")
     print(f"      inside:  docker -H unix://{bastion.engine.socket} exec -it {bastion.name} bash")
-    input("\n    Press Enter to take it all away. ")
+    with contextlib.suppress(EOFError):  # Ctrl-D
+        input("\n    Press Enter to take it all away. ")
 
 
 def finish(status: int, shown: str) -> None:
@@ -113,7 +118,16 @@ def _order(key: str) -> int:
     return known.index(key) if key in known else len(known)
 
 
+def interrupt(*_: object) -> None:
+    """End the demo at the first signal; those that follow must not disturb what takes everything away."""
+    for number in ENDINGS:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
+    for ending in ENDINGS:
+        signal.signal(ending, interrupt)
     try:
         sys.exit(main())
     except KeyboardInterrupt:

@@ -48,7 +48,7 @@ class Engine:
         """Run the client; return what it printed. Raises with the client's own words when it fails."""
         done = subprocess.run(
             ["/usr/bin/docker", "-H", f"unix://{self.socket}", *arguments],
-            input=text or "", capture_output=True, text=True, check=False,
+            input=text or "", capture_output=True, text=True, check=False, start_new_session=True,
         )  # fmt: skip
         if check and done.returncode:
             raise RuntimeError(f"docker {' '.join(arguments[:4])}: {done.stderr.strip() or done.stdout.strip()}")
@@ -126,10 +126,19 @@ def _dockerd(run: Path, data: Path) -> Iterator[Engine]:
 @contextlib.contextmanager
 def _network(on: Engine) -> Iterator[str]:
     """Make the network of the run; offer its gateway, which is this machine."""
-    on.docker("network", "create", on.network)
     try:
+        on.docker("network", "create", on.network)
         yield on.docker("network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", on.network).strip()
     finally:
+        _clear(on)
+
+
+def _clear(on: Engine) -> None:
+    """Remove all containers and the network, whatever an interrupted client had the engine begin."""
+    ends = time.monotonic() + PATIENCE
+    while on.docker("network", "ls", "-q", "--filter", f"name={on.network}").strip() and time.monotonic() < ends:
+        for container in on.docker("ps", "-aq").split():
+            on.docker("rm", "-f", "-v", container, check=False)
         on.docker("network", "rm", on.network, check=False)
 
 

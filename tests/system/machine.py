@@ -48,8 +48,8 @@ class Machine:
 def booted(engine: Engine, image: str, name: str) -> Iterator[Machine]:
     """Boot a machine, offer it when systemd is up, and take it away."""
     container = f"{engine.network}-{name}"
-    engine.docker("run", "-d", "--name", container, "--hostname", name, "--network", engine.network, *BOOT, image)
     try:
+        engine.docker("run", "-d", "--name", container, "--hostname", name, "--network", engine.network, *BOOT, image)
         machine = Machine(engine, container)
         _await_boot(machine)
         yield machine
