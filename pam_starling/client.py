@@ -13,103 +13,81 @@ from pam_starling import protocol
 
 RETRY_PAUSE = 0.05
 """Seconds between two tries to connect while the daemon's backlog is full."""
+UNAVAILABLE = "The second factor is not available; try again later or ask your administrator"
 
 
 class Refusal(Exception):  # noqa: N818  it is what it is called
     """Why this call is refused: ``why`` is for the log, ``sentence``, if any, for the person who is watching."""
 
-    sentence = "The second factor is not available; try again later or ask your administrator"
-
-    def __init__(self, why: str) -> None:
-        self.why = printable(why)
-
-
-class DaemonUnavailable(Refusal):
-    """The daemon is absent, hung, or says what it must not."""
+    def __init__(self, why: str, sentence: str = UNAVAILABLE) -> None:
+        self.why = ascii(why[:200])[1:-1]
+        self.sentence = sentence
 
 
-class DaemonLost(DaemonUnavailable):
+class DaemonLost(Refusal):
     """The daemon went away. If nobody was asked anything yet, it may be tried once more."""
 
 
-class ClientGone(Refusal):
-    """The client hung up: nobody is there to be let in, nor to be told."""
-
-    sentence = ""
-
-
 class Client:
-    """A connection to the daemon, made and greeted within ``connect_timeout`` seconds.
+    """A connection to the daemon; ``watched`` is the descriptor of the client's connection, or None.
 
-    ``deadline`` is when all of it must be over, in monotonic seconds; ``watched`` is the descriptor of the client's
-    connection, or None. Every method raises DaemonUnavailable, and ClientGone as soon as the client has hung up.
+    Every wait ends ``until``, in monotonic seconds. Every method may raise Refusal, also because the client hung up.
     """
 
-    def __init__(self, path: str, connect_timeout: float, deadline: float, watched: "int | None") -> None:
+    def __init__(self, watched: "int | None") -> None:
         self.has_asked = False
-        self._deadline = min(deadline, time.monotonic() + connect_timeout)
         self._watched = watched
         self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-        try:
-            self._connect(path)
-            op, fields = self.receive()
-            if op != "hello" or fields.get("v") != str(protocol.VERSION):
-                raise DaemonUnavailable("the daemon speaks another version of the protocol")  # noqa: TRY301
-        except BaseException:
-            self.close()
-            raise
-        self._deadline = deadline
+        self._socket.setblocking(False)
+
+    def connect(self, path: str, until: float) -> None:
+        """Connect, and wait until the daemon, which may be starting, has greeted."""
+        while True:
+            try:
+                self._socket.connect(path)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    raise Refusal("the daemon accepts no connection") from None
+            except OSError as error:
+                raise Refusal(f"cannot reach the daemon: {error.strerror or error}") from None
+            self.wait(time.monotonic() + RETRY_PAUSE, 0)
+        op, fields = self.receive(until)
+        if op != "hello" or fields.get("v") != str(protocol.VERSION):
+            raise Refusal("the daemon speaks another version of the protocol")
 
     def send(self, op: str, fields: "dict[str, str]") -> None:
         """Send one packet. That the daemon is gone is left to ``receive``, which first reads its last words."""
         try:
             self._socket.send(protocol.encode(op, fields), _socket.MSG_NOSIGNAL)
+        except protocol.ProtocolError as error:
+            raise Refusal(f"cannot send to the daemon: {error}") from None
         except (BrokenPipeError, ConnectionResetError):
             return
-        except (OSError, protocol.ProtocolError) as error:
-            raise DaemonUnavailable("cannot send to the daemon: " + describe(error)) from None
 
-    def receive(self) -> "tuple[str, dict[str, str]]":
+    def receive(self, until: float) -> "tuple[str, dict[str, str]]":
         """Wait for the next packet, which is none of op ``error``: that raises."""
-        if not self._wait(self._deadline):
-            raise DaemonUnavailable("the daemon did not answer in time")
+        if not self.wait(until):
+            raise Refusal("the daemon did not answer in time")
         try:
-            packet, _, flags, _ = self._socket.recvmsg(protocol.MAX_PACKET)
-        except OSError as error:
-            raise DaemonLost("the daemon is gone: " + describe(error)) from None
+            packet = self._socket.recv(protocol.MAX_PACKET + 1)
+        except ConnectionResetError:
+            packet = b""
         if not packet:
             raise DaemonLost("the daemon closed the connection")
-        if flags & _socket.MSG_TRUNC:
-            raise DaemonUnavailable("the daemon sent a packet that is too long")
         try:
             op, fields = protocol.decode(packet)
         except protocol.ProtocolError as error:
-            raise DaemonUnavailable("cannot understand the daemon: " + describe(error)) from None
+            raise Refusal(f"cannot understand the daemon: {error}") from None
         if op == "error":
-            raise DaemonUnavailable("the daemon turned us away: " + fields.get("reason", "no reason given"))
+            raise Refusal("the daemon turned us away: " + fields.get("reason", "no reason given"))
         return op, fields
-
-    def check_client(self) -> None:
-        """See whether the client is still there."""
-        self._wait(0, 0)
 
     def close(self) -> None:
         """End the connection."""
         self._socket.close()
 
-    def _connect(self, path: str) -> None:
-        self._socket.setblocking(False)
-        while True:
-            try:
-                return self._socket.connect(path)
-            except BlockingIOError:
-                if time.monotonic() >= self._deadline:
-                    raise DaemonUnavailable("the daemon accepts no connection") from None
-            except OSError as error:
-                raise DaemonUnavailable("cannot reach the daemon: " + describe(error)) from None
-            self._wait(time.monotonic() + RETRY_PAUSE, 0)
-
-    def _wait(self, until: float, events: int = select.POLLIN) -> bool:
+    def wait(self, until: float, events: int = select.POLLIN) -> bool:
         """Wait for the daemon's next packet, if ``events`` says so, and for the client's hang-up in any case."""
         poll = select.poll()
         if events:
@@ -118,7 +96,7 @@ class Client:
             poll.register(self._watched, select.POLLRDHUP)
         ready = dict(poll.poll(max(0, until - time.monotonic()) * 1000))
         if self._watched in ready:
-            raise ClientGone("the client hung up")
+            raise Refusal("the client hung up", sentence="")
         return bool(ready)
 
 
@@ -126,14 +104,14 @@ def find_connection(announced: str, rhost: str) -> "tuple[int | None, str]":
     """Find the client's connection among our descriptors: (descriptor or None, its ends as SSH_CONNECTION has them).
 
     ``announced`` is SSH_CONNECTION. Where sshd has not told it, the client's is the one connected TCP socket of the
-    process, or of several the one from ``rhost``. A connection that was announced and is no more raises ClientGone:
-    after a reset the kernel has forgotten its peer.
+    process, or of several the one from ``rhost``. A connection that was announced and is no more raises Refusal: after
+    a reset the kernel has forgotten its peer.
     """
     found = {ends: int(name) for name in posix.listdir("/proc/self/fd") if (ends := _ends_of(int(name)))}
     if announced:
         ends = " ".join(map(_folded, announced.split()))
         if ends not in found:
-            raise ClientGone("the client's connection is gone")
+            raise Refusal("the client's connection is gone", sentence="")
         return found[ends], announced
     if len(found) > 1:
         found = {ends: descriptor for ends, descriptor in found.items() if ends.split()[0] == _folded(rhost)}
@@ -161,13 +139,3 @@ def _folded(address: str) -> str:
     """Write an address in its one form: without zone, and an IPv4-mapped one as IPv4."""
     address = address.partition("%")[0]
     return address[7:] if address.startswith("::ffff:") and "." in address else address
-
-
-def describe(error: BaseException) -> str:
-    """Tell an error for the log, without what a user may have typed."""
-    return error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)
-
-
-def printable(text: str) -> str:
-    """Make a text fit for one line of the log."""
-    return ascii(text[:200])[1:-1]

@@ -30,6 +30,7 @@ def _hook(name: str, refusal: int, *others: int):  # type: ignore[no-untyped-def
 
             syslog.openlog("pam_starling", syslog.LOG_PID, syslog.LOG_AUTHPRIV)
             syslog.syslog(syslog.LOG_WARNING, f"{name} {'refused' if refusal else 'not recorded'}: {why}")
+            syslog.closelog()  # what the application logs next is not ours
         return refusal
 
     return hook

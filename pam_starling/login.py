@@ -8,13 +8,11 @@ import posix
 import time
 
 from pam_starling import protocol
-from pam_starling.client import Client, DaemonLost, DaemonUnavailable, Refusal, describe, find_connection
+from pam_starling.client import Client, DaemonLost, Refusal, find_connection
 from pam_starling.options import Options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pam_starling.handle import Handle
 
 RESULTS = {
@@ -32,38 +30,40 @@ STYLES = {("ask", "echo_off"): 1, ("ask", "echo_on"): 2, ("say", "error"): 3, ("
 """What the daemon may have us show, and what that is in a PAM conversation."""
 GRACE = 3
 """Seconds after the deadline in which the daemon, which keeps it, may still answer."""
-_VARIABLE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
-
-
-class NoAnswer(Refusal):
-    """The application refused the conversation, or its answer cannot be used."""
-
-    sentence = "Authentication failed"
+FAILED = "Authentication failed"
+"""The sentence where not the second factor is at fault but the application, or what somebody typed."""
 
 
 def run(hook: str, pamh: "Handle", arguments: "list[str]") -> int:
     """Run one hook to its PAM result; raises Refusal, after telling whoever is watching, when there is none."""
     try:
-        return _ask_daemon(hook, pamh, arguments)
-    except Refusal as refusal:
+        try:
+            return _ask_daemon(hook, pamh, arguments)
+        except UnicodeError:
+            raise Refusal("what the application or its user says is not UTF-8", FAILED) from None
+        except pamh.exception as error:
+            raise Refusal(f"the application refused: {error}", FAILED) from None
+    except Refusal as refusal:  # a name that lived longer would, with the traceback, keep pamh
         if refusal.sentence and hook != "close_session":
             _show(pamh, STYLES["say", "error"], refusal.sentence)
         raise
 
 
 def _ask_daemon(hook: str, pamh: "Handle", arguments: "list[str]") -> int:
-    options = Options(_text(pamh, lambda: pamh.service), arguments)
+    options = Options(pamh.service or "", arguments)
     deadline = time.monotonic() + options.deadline
     fields, watched = _describe_login(hook, pamh, options)
+    tries = 0
     while True:
-        client = Client(options.socket, options.connect_timeout, deadline + GRACE, watched)
+        client = Client(watched)
         try:
+            client.connect(options.socket, min(deadline, time.monotonic() + options.connect_timeout))
             client.send(hook, {**fields, "deadline": f"{deadline - time.monotonic():.3f}"})
-            return _follow(hook, pamh, client)
+            return _follow(hook, pamh, client, deadline + GRACE)
         except DaemonLost:
-            if client.has_asked or "again" in fields:
+            tries += 1
+            if client.has_asked or tries > 1:
                 raise
-            fields["again"] = "yes"
         finally:
             client.close()
 
@@ -73,34 +73,33 @@ def _describe_login(hook: str, pamh: "Handle", options: Options) -> "tuple[dict[
     parent = str(posix.getppid())
     fields = {
         "v": str(protocol.VERSION),
-        "user": _text(pamh, lambda: pamh.get_user(None)),
+        "user": pamh.get_user(None) or "",
         "service": options.service,
-        "rhost": _text(pamh, lambda: pamh.rhost),
-        "tty": _text(pamh, lambda: pamh.tty),
+        "rhost": pamh.rhost or "",
+        "tty": pamh.tty or "",
         "ppid": parent,
         "start": _start_time("self"),
         "pstart": _start_time(parent),
-        "login": _text(pamh, lambda: pamh.env["PAM_STARLING_LOGIN"]),
+        "login": pamh.env.get("PAM_STARLING_LOGIN", ""),
     }
     watched = None
     if hook in ("authenticate", "account"):
         fields["first_factor"] = options.first_factor
-        fields["authinfo"] = _text(pamh, lambda: pamh.env["SSH_AUTH_INFO_0"])
-        announced = _text(pamh, lambda: pamh.env["SSH_CONNECTION"])
+        fields["authinfo"] = pamh.env.get("SSH_AUTH_INFO_0", "")
         if options.service != "login":
-            watched, fields["conn"] = find_connection(announced, fields["rhost"])
+            watched, fields["conn"] = find_connection(pamh.env.get("SSH_CONNECTION", ""), fields["rhost"])
     return fields, watched
 
 
-def _follow(hook: str, pamh: "Handle", client: Client) -> int:
+def _follow(hook: str, pamh: "Handle", client: Client, until: float) -> int:
     """Show and ask what the daemon says until it is done; return its result."""
     while True:
-        op, fields = client.receive()
+        op, fields = client.receive(until)
         if op == "done":
             return _conclude(hook, pamh, client, fields)
         style, text = STYLES.get((op, fields.get("style", ""))), fields.get("text")
         if style is None or text is None:
-            raise DaemonUnavailable("the daemon sent something unknown")
+            raise Refusal("the daemon sent something unknown")
         if op == "say":
             _show(pamh, style, text)
         else:
@@ -111,12 +110,12 @@ def _follow(hook: str, pamh: "Handle", client: Client) -> int:
 def _conclude(hook: str, pamh: "Handle", client: Client, fields: "dict[str, str]") -> int:
     """Return the daemon's result, if it is one of this hook's and the client is still there to have it."""
     result = RESULTS[hook].get(fields.get("result", ""))
-    variables = {key[len("env.") :]: value for key, value in fields.items() if key.startswith("env.")}
+    variables = {key.removeprefix("env."): value for key, value in fields.items() if key.startswith("env.")}
     if result is None:
-        raise DaemonUnavailable("the daemon gave a result that this hook cannot have")
-    if not all(name.startswith("PAM_STARLING_") and _VARIABLE.issuperset(name) for name in variables):
-        raise DaemonUnavailable("the daemon wants to set a variable that is not ours")
-    client.check_client()
+        raise Refusal("the daemon gave a result that this hook cannot have")
+    if not all(name.startswith("PAM_STARLING_") for name in variables):
+        raise Refusal("the daemon wants to set a variable that is not ours")
+    client.wait(0, 0)
     for name, value in variables.items():
         pamh.env[name] = value
     return result
@@ -124,15 +123,11 @@ def _conclude(hook: str, pamh: "Handle", client: Client, fields: "dict[str, str]
 
 def _ask(pamh: "Handle", style: int, text: str) -> str:
     """Ask the person, who may be a program: nothing about the answer is certain, not even that there is one."""
-    try:
-        answer = pamh.conversation(pamh.Message(style, text)).resp
-        too_long = answer is not None and len(answer.encode()) > protocol.MAX_ANSWER
-    except UnicodeError:
-        raise NoAnswer("the answer is not UTF-8") from None
-    except pamh.exception as error:
-        raise NoAnswer("the application refused the conversation: " + describe(error)) from None
-    if answer is None or too_long:
-        raise NoAnswer("too_long: an answer of more than 128 bytes" if too_long else "the application gave no answer")
+    answer = pamh.conversation(pamh.Message(style, text)).resp
+    if answer is None:
+        raise Refusal("the application gave no answer", FAILED)
+    if len(answer.encode()) > protocol.MAX_ANSWER:
+        raise Refusal(f"too_long: an answer of more than {protocol.MAX_ANSWER} bytes", FAILED)
     return answer
 
 
@@ -144,22 +139,7 @@ def _show(pamh: "Handle", style: int, text: str) -> None:
         return
 
 
-def _text(pamh: "Handle", read: "Callable[[], str | None]") -> str:
-    """Read what the application says about the login, which may be nothing."""
-    try:
-        return read() or ""
-    except KeyError:
-        return ""
-    except UnicodeError:
-        raise NoAnswer("what the application says about the login is not UTF-8") from None
-    except pamh.exception as error:
-        raise NoAnswer("the application does not say who is logging in: " + describe(error)) from None
-
-
 def _start_time(pid: str) -> str:
     """Tell a process's start time, field 22 of its stat; the name before it may hold blanks and brackets."""
-    descriptor = posix.open(f"/proc/{pid}/stat", posix.O_RDONLY | posix.O_CLOEXEC)
-    try:
-        return posix.read(descriptor, 4096).rpartition(b")")[2].split()[19].decode("ascii")
-    finally:
-        posix.close(descriptor)
+    with open(f"/proc/{pid}/stat", "rb") as stat:  # noqa: PTH123  pathlib is dear
+        return stat.read().rpartition(b")")[2].split()[19].decode()

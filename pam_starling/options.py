@@ -15,13 +15,12 @@ class Options:
 
     def __init__(self, service: str, arguments: "list[str]") -> None:
         # login kills itself after LOGIN_TIMEOUT, 60 seconds by default.
-        given = {"services": "sshd,login", "first_factor": "", "socket": "/run/starlingd/pam.sock"}
-        given |= {"connect_timeout": "20", "deadline": "50" if service == "login" else "100"}
-        names = [argument.partition("=")[0] for argument in arguments]
-        for name, argument in zip(names, arguments, strict=True):
-            if name not in given or names.count(name) > 1 or argument == name or argument.endswith("="):
-                raise Refusal(f"argument of the pam.d line not understood: {argument}")
-            given[name] = argument.partition("=")[2]
+        known = {"services": "sshd,login", "first_factor": "", "socket": "/run/starlingd/pam.sock"}
+        known |= {"connect_timeout": "20", "deadline": "50" if service == "login" else "100"}
+        given = dict(argument.partition("=")[::2] for argument in arguments)
+        if len(given) < len(arguments) or not given.keys() <= known.keys() or not all(given.values()):
+            raise Refusal("arguments of the pam.d line not understood: " + " ".join(arguments))
+        given = known | given
         self.service, self.first_factor, self.socket = service, given["first_factor"], given["socket"]
         self.connect_timeout, self.deadline = _seconds(given["connect_timeout"]), _seconds(given["deadline"])
         if self.first_factor not in ("", "before") or not self.socket.startswith("/"):

@@ -43,12 +43,10 @@ def decode(packet: bytes) -> "tuple[str, dict[str, str]]":
         raise ProtocolError("packet is not UTF-8") from None
     if len(parts) > MAX_FIELDS:
         raise ProtocolError("too many fields")
-    fields: dict[str, str] = {}
-    for part in parts:
-        key, equals, value = part.partition("=")
-        if not equals or not key or not KEY_CHARACTERS.issuperset(key) or key in fields:
-            raise ProtocolError("malformed or repeated field")
-        fields[key] = value
+    pairs = [part.partition("=") for part in parts]
+    fields = {key: value for key, equals, value in pairs if equals and key and KEY_CHARACTERS.issuperset(key)}
+    if len(fields) != len(parts):
+        raise ProtocolError("malformed or repeated field")
     op = fields.pop("op", "")
     if not op:
         raise ProtocolError("packet without an operation")

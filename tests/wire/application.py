@@ -1,8 +1,9 @@
 """A PAM application whose conversation does what no decent one does; run as a program, by tests.
 
 The one argument is JSON: service, user, operation, and answer: ``null`` for NULL, ``refuse`` for PAM_CONV_ERR at a
-prompt, ``refuse all`` for PAM_CONV_ERR at every message, otherwise the bytes in hexadecimal. Prints JSON: the result
-and the messages. pam_python runs in the interpreter of this program, so libpam is called with its lock held (PyDLL).
+prompt, ``refuse all`` for PAM_CONV_ERR at every message, otherwise the bytes in hexadecimal. A ``note`` is written to
+the system's log in the end. Prints JSON: the result and the messages. pam_python runs in the interpreter of this
+program, so libpam is called with its lock held (PyDLL).
 """
 
 import ctypes
@@ -12,6 +13,7 @@ import sys
 
 PAM_CONV_ERR = 19
 PAM_PROMPT_ECHO_ON = 2
+LOG_AUTHPRIV_NOTICE = 10 << 3 | 5
 
 libc = ctypes.CDLL("libc.so.6")
 libc.calloc.restype = libc.strdup.restype = ctypes.c_void_p
@@ -71,6 +73,8 @@ def main() -> None:
     assert started == 0
     result = getattr(pam, "pam_" + asked["operation"])(handle, 0)
     pam.pam_end(handle, result)
+    if "note" in asked:
+        libc.syslog(LOG_AUTHPRIV_NOTICE, b"%s", asked["note"].encode())
     print(json.dumps({"result": result, "shown": messages}))
 
 

@@ -124,9 +124,11 @@ class Stack:
         shown = re.sub(r"pamtester: .*\n|\w+=module_unknown\n", "", output).strip()
         return Outcome(SUCCESS if own[-1] in SUCCESSES else own[-1], shown, self.log())
 
-    def talk(self, answer: str | None, operation: str = "authenticate", user: str = "alice") -> dict[str, Any]:
+    def talk(self, answer: str | None, operation: str = "authenticate", **others: str) -> dict[str, Any]:
         """Run the application whose conversation gives ``answer``, as application.py has it."""
-        asked = json.dumps({"service": self.service, "user": user, "operation": operation, "answer": answer})
+        asked = json.dumps(
+            {"service": self.service, "user": "alice", "operation": operation, "answer": answer} | others
+        )
         command = self.private("/usr/bin/python3", "-I", str(APPLICATION), asked)
         done = subprocess.run(command, capture_output=True, timeout=PATIENCE, env={}, check=True)
         assert not done.stderr, done.stderr.decode()

@@ -11,7 +11,7 @@ from tests.wire.test_refusals import assert_refused
 
 PAM_SUCCESS, PAM_AUTH_ERR = 0, 7
 ASKS = [HELLO, READ, ASK]
-UNREADABLE = "what the application says about the login is not UTF-8"
+UNREADABLE = "what the application or its user says is not UTF-8"
 
 
 def why(log: list[str]) -> str:
@@ -24,8 +24,8 @@ def why(log: list[str]) -> str:
     ("answer", "expected"),
     [
         (None, "the application gave no answer"),
-        ("refuse", "the application refused the conversation: Conversation error"),
-        ("ff", "the answer is not UTF-8"),
+        ("refuse", "the application refused: Conversation error"),
+        ("ff", UNREADABLE),
         (b"1".hex() * 129, "too_long: an answer of more than 128 bytes"),
         ("é".encode().hex() * 65, "too_long: an answer of more than 128 bytes"),
     ],
@@ -59,7 +59,19 @@ def test_an_application_that_wants_nothing_is_refused_with_one_line(stack: Stack
     with Peer(stack.socket, ASKS):
         outcome = stack.talk("refuse all")
     assert outcome["result"] == PAM_AUTH_ERR
-    assert why(outcome["log"]) == "the application refused the conversation: Conversation error"
+    assert why(outcome["log"]) == "the application refused: Conversation error"
+
+
+@pytest.mark.parametrize("operation", ["authenticate", "acct_mgmt", "open_session", "close_session"])
+def test_a_refusal_keeps_nothing_of_the_login_and_leaves_the_log_to_the_application(
+    stack: Stack, operation: str
+) -> None:
+    """Whoever keeps pamh after pam_end crashes the application."""
+    outcome = stack.talk("", operation, note="goes on")
+    first, second = outcome["log"]
+    assert first.startswith("pam_starling[")
+    assert "pam_starling" not in second
+    assert second.endswith("goes on")
 
 
 def test_an_input_that_ends_refuses(stack: Stack) -> None:

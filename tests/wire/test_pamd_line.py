@@ -14,7 +14,7 @@ from tests.wire.test_refusals import FOREIGN, HOOKS, assert_refused
 if TYPE_CHECKING:
     from pathlib import Path
 
-NOT_UNDERSTOOD = "argument of the pam.d line not understood: "
+NOT_UNDERSTOOD = "arguments of the pam.d line not understood: services={service} socket={socket} "
 TIMES = "times on the pam.d line must be 1 to 600 seconds"
 NO_SENSE = "first_factor= or socket= of the pam.d line makes no sense"
 LINES = [
@@ -23,8 +23,8 @@ LINES = [
     ("deadline", NOT_UNDERSTOOD + "deadline"),
     ("deadline=", NOT_UNDERSTOOD + "deadline="),
     ("=5", NOT_UNDERSTOOD + "=5"),
-    ("deadline=5 deadline=5", NOT_UNDERSTOOD + "deadline=5"),
-    ("services=sshd", NOT_UNDERSTOOD + "services={service}"),
+    ("deadline=5 deadline=5", NOT_UNDERSTOOD + "deadline=5 deadline=5"),
+    ("services=sshd", NOT_UNDERSTOOD + "services=sshd"),
     ("deadline=0", TIMES),
     ("deadline=601", TIMES),
     ("deadline=-1", TIMES),
@@ -40,7 +40,7 @@ LINES = [
 @pytest.mark.parametrize(("line", "why"), LINES)
 def test_a_pamd_line_that_is_not_understood_refuses(stack: Stack, operation: str, line: str, why: str) -> None:
     stack.option(line)
-    assert_refused(stack.run(operation), why.format(service=stack.service), operation)
+    assert_refused(stack.run(operation), why.format(service=stack.service, socket=stack.socket), operation)
 
 
 def test_a_socket_that_is_no_path_refuses(stack: Stack) -> None:

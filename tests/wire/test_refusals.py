@@ -110,7 +110,7 @@ WRONG_PACKETS = [
     (SUCCESS + b"\0reason=\xff", "cannot understand the daemon: packet is not UTF-8"),
     (b"result=success", "cannot understand the daemon: packet without an operation"),
     (SUCCESS + b"".join(b"\0f%d=" % n for n in range(63)), "cannot understand the daemon: too many fields"),
-    (SUCCESS + b"\0reason=" + b"x" * MAX_PACKET, "the daemon sent a packet that is too long"),
+    (SUCCESS + b"\0reason=" + b"x" * MAX_PACKET, "cannot understand the daemon: packet empty or too long"),
     (packet("success"), UNKNOWN),
     (packet("hello", v="1"), UNKNOWN),
     (packet("ask", style="info", text="?"), UNKNOWN),
@@ -126,7 +126,7 @@ WRONG_PACKETS = [
     (packet("error", result="success", reason="a\nb"), "the daemon turned us away: a\\nb"),
     (packet("done", **{"result": "success", "env.PATH": "/tmp"}), NOT_OURS),
     (packet("done", **{"result": "success", "env.PAM_STARLING_": "1", "env.LD_PRELOAD": "x"}), NOT_OURS),
-    (packet("done", **{"result": "success", "env.PAM_STARLING_LOGIN.": "x"}), NOT_OURS),
+    (packet("done", **{"result": "success", "env.": "x"}), NOT_OURS),
     (packet("done", **{"result": "ignore", "env.pam_starling_login": "x"}), NOT_OURS),
 ]
 
@@ -151,21 +151,20 @@ def test_a_result_of_another_hook_refuses(stack: Stack, operation: str, result: 
         assert_refused(stack.run(operation), FOREIGN, operation)
 
 
-LOST = [HELLO, READ, CLOSE]
-LOST_WHILE_STARTING: list[Step] = [CLOSE]
 CLOSED = "the daemon closed the connection"
+LOST = [HELLO, READ, CLOSE]
 
 
-@pytest.mark.parametrize("lost", [LOST, [HELLO, READ, packet("say", style="info", text="One moment"), CLOSE]])
+@pytest.mark.parametrize("lost", [[CLOSE], LOST, [HELLO, READ, packet("say", style="info", text="One moment"), CLOSE]])
 def test_a_daemon_that_is_lost_before_it_asked_is_tried_once_more(stack: Stack, lost: list[Step]) -> None:
     with Peer(stack.socket, lost, [HELLO, READ, SUCCESS]) as peer:
         outcome = stack.run()
     assert (outcome.result, outcome.log) == (pam.SUCCESS, [])
-    (first, fields), (second, again) = peer.received[0][0], peer.received[1][0]
-    assert first == second == "authenticate"
-    assert again.pop("again") == "yes"
-    assert float(again.pop("deadline")) <= float(fields.pop("deadline"))
-    assert again == fields
+    [(op, fields)] = peer.received[1]
+    assert op == "authenticate"
+    for _, before in peer.received[0]:
+        assert float(fields["deadline"]) <= float(before["deadline"])
+        assert {**fields, "deadline": ""} == {**before, "deadline": ""}
 
 
 def test_a_daemon_that_is_lost_twice_refuses(stack: Stack) -> None:
@@ -175,11 +174,9 @@ def test_a_daemon_that_is_lost_twice_refuses(stack: Stack) -> None:
     assert len(peer.received) == 2
 
 
-def test_a_daemon_that_is_lost_before_its_greeting_is_not_tried_again(stack: Stack) -> None:
-    with Peer(stack.socket, LOST_WHILE_STARTING) as peer:
-        outcome = stack.run()
-    assert_refused(outcome, CLOSED)
-    assert len(peer.received) == 1
+def test_a_daemon_that_is_lost_twice_before_its_greeting_refuses(stack: Stack) -> None:
+    with Peer(stack.socket, [CLOSE], [CLOSE]):
+        assert_refused(stack.run(), CLOSED)
 
 
 @pytest.mark.parametrize("lost", [[READ, CLOSE], [CLOSE]])
@@ -196,5 +193,4 @@ def test_a_daemon_that_is_lost_after_it_asked_refuses(stack: Stack, lost: list[S
 def test_a_daemon_that_hangs_up_while_we_speak_does_not_kill_us(stack: Stack) -> None:
     """A SIGPIPE would: pamtester would end without a word."""
     with Peer(stack.socket, [HELLO, CLOSE], [HELLO, CLOSE]):
-        outcome = stack.run()
-    assert_refused(outcome, CLOSED if CLOSED in outcome.log[0] else "the daemon is gone: Connection reset by peer")
+        assert_refused(stack.run(), CLOSED)
