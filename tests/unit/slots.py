@@ -109,9 +109,10 @@ class House:
         """Kill the daemon where it stands."""
         self.hand.close()
         self.hand.free = False
-        for task in asyncio.all_tasks(self.loop):
-            task.cancel()
-        self.turn()
+        while tasks := asyncio.all_tasks(self.loop):
+            for task in tasks:
+                task.cancel()
+            self.turn()
         self.loop.close()
         assert self.errors == []
 
