@@ -153,7 +153,13 @@ class Bastion:
         self.log = AuditList()
         self.sessions: dict[asyncio.Task[None], Session] = {}
         self.modules: list[Module] = []
-        workers = Pool("starling", 4, 8), Pool("nss", 2, 8), Pool("store", 1, 64), Pool("patterns", 1, 8)
+        workers = (
+            Pool("starling", 4, 8),
+            Pool("nss", 2, 8),
+            Pool("store", 1, 64),
+            Pool("patterns", 1, 8),
+            Pool("directory", 2, 8),
+        )
         pools = Pools(*workers)
         self.deaths = Dead()
         self.host = Host(
@@ -216,6 +222,42 @@ class Bastion:
                 module.hang_up()
             bastion.host.audit.close()
             bastion.host.pools.close()
+
+
+class Connection:
+    """One ssh connection: sshd's child asks, its monitor opens the session."""
+
+    def __init__(self, bastion: Bastion, number: int, **fields: str) -> None:
+        self.bastion = bastion
+        self.child, self.monitor = Process(1000 + number, number), Process(2000 + number, number)
+        address = fields.pop("address", "198.51.100.7")
+        self.fields = {
+            "conn": f"{address} {50000 + number} 192.0.2.1 22",
+            "ppid": str(self.monitor.pid),
+            "pstart": str(self.monitor.start),
+            **fields,
+        }
+
+    async def begin(self, operation: str = "authenticate") -> Module:
+        """Begin to authenticate, or another operation of the child's."""
+        return await self.bastion.call(operation, self.child, **self.fields)
+
+    async def authenticate(self, *answers: str) -> dict[str, str]:
+        """Authenticate with these answers; return the last packet."""
+        module = await self.begin()
+        for answer in answers:
+            await module.answer(answer)
+        return await module.done()
+
+    async def hook(self, operation: str, login: str) -> dict[str, str]:
+        """Run a later hook in the monitor."""
+        return await (await self.bastion.call(operation, self.monitor, **{**self.fields, "login": login})).done()
+
+    async def log_in(self, *answers: str) -> dict[str, str]:
+        """Go all the way to a session; return the last packet of ``open_session``."""
+        login = (await self.authenticate(*answers))["env.PAM_STARLING_LOGIN"]
+        assert (await self.hook("account", login))["result"] == "success"
+        return await self.hook("open_session", login)
 
 
 @dataclass

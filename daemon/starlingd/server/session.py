@@ -219,7 +219,7 @@ class Session:
     async def _keep(self, record: Record, verdict: Verdict, rules: Rules) -> Verdict:
         """Remember who is about to be let in; whoever cannot be remembered, or finds no slot, is refused."""
         try:
-            if verdict.reason in policy.EXEMPTIONS and record.key is not None:
+            if verdict.reason in policy.EXEMPTIONS and rules.grace.reuse_limit:
                 # Once exempt, an authentication from before counts no more (SEMANTICS §4).
                 await self._host.pools.store.run(STORE_WAIT, self._host.store.forget_grace_of, record.user)
             await self._host.logins.add(record, _limit(verdict.reason, rules))
