@@ -31,6 +31,7 @@ from tests.fakes import AuditList, MemoryStore, People
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
 RIGHT_CODE = "123456"
@@ -260,29 +261,44 @@ class Connection:
         return await self.hook("open_session", login)
 
 
-@dataclass
 class Whole:
-    """A bastion's whole daemon; ``loaded`` is what the next reload finds, ``control`` its control socket."""
+    """A bastion's whole daemon. ``loaded`` is what it finds when it reads its configuration."""
 
-    loaded: Loaded
-    control: Path
+    def __init__(self, bastion: Bastion, directory: Path) -> None:
+        self.loaded: Loaded = (bastion.host.current, "ready")
+        self.control = directory / "control.sock"
+        self._read = asyncio.Event()
+        self._sockets = bind(directory / "pam.sock", socket.SOCK_SEQPACKET), bind(self.control, socket.SOCK_STREAM)
+        self._daemon = Daemon(bastion.host, self._sockets[0], self._load, self._sockets[1])
+
+    def _load(self) -> Loaded:
+        self._read.set()
+        return self.loaded
+
+    async def reload(self, loaded: Loaded) -> None:
+        """Have the daemon reload by its signal; what that drops is dropped later."""
+        self.loaded = loaded
+        self._read.clear()
+        os.kill(os.getpid(), signal.SIGHUP)
+        await asyncio.wait_for(self._read.wait(), PATIENCE)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """Run it until a signal ends it."""
+        running = asyncio.create_task(self._daemon.run())
+        await asyncio.wait_for(self._read.wait(), PATIENCE)
+        try:
+            yield self
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.wait_for(running, PATIENCE)
+            for sock in self._sockets:
+                sock.close()
 
 
-@asynccontextmanager
-async def whole_daemon(bastion: Bastion, directory: Path) -> AsyncIterator[Whole]:
-    """Run the daemon around a bastion's host, on sockets in ``directory``, until a signal ends it."""
-    pam = bind(directory / "pam.sock", socket.SOCK_SEQPACKET)
-    control = bind(directory / "control.sock", socket.SOCK_STREAM)
-    whole = Whole((bastion.host.current, "ready"), directory / "control.sock")
-    daemon = Daemon(bastion.host, pam, lambda: whole.loaded, control)
-    running = asyncio.create_task(daemon.run())
-    try:
-        yield whole
-    finally:
-        os.kill(os.getpid(), signal.SIGTERM)
-        await asyncio.wait_for(running, PATIENCE)
-        pam.close()
-        control.close()
+def whole_daemon(bastion: Bastion, directory: Path) -> AbstractAsyncContextManager[Whole]:
+    """Run the daemon around a bastion's host, on sockets in ``directory``."""
+    return Whole(bastion, directory).running()
 
 
 def on_bastion(test: Callable[[Bastion], object], rules: Rules | None = None) -> None:
