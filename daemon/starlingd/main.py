@@ -37,6 +37,7 @@ PROVIDER_THREADS, PROVIDER_QUEUE = 64, 4096
 ACCOUNT_THREADS, ACCOUNT_QUEUE = 8, 4096
 STORE_QUEUE = 8192
 PATTERN_THREADS, PATTERN_QUEUE = 2, 1024
+DIRECTORY_THREADS, DIRECTORY_QUEUE = 8, 4096
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -72,6 +73,7 @@ def _host(state: Path) -> Host:
         accounts=Pool("nss", ACCOUNT_THREADS, ACCOUNT_QUEUE),
         store=GroupingWorker("store", STORE_QUEUE, store.together),
         patterns=Pool("patterns", PATTERN_THREADS, PATTERN_QUEUE),
+        directory=Pool("directory", DIRECTORY_THREADS, DIRECTORY_QUEUE),
     )
     return Host(
         gateway=socket.getfqdn(),
@@ -92,7 +94,7 @@ def _load(path: Path) -> Loaded:
     try:
         settings = config.read(path, config.daemon_secrets())
         rights = Rights(settings.control.operators, settings.control.helpdesk)
-        current = Current(settings.rules, _provider(settings), settings.starling.http_timeout, rights)
+        current = Current(settings.rules, _provider(settings), settings.starling.http_timeout, rights=rights)
     except config.ConfigError as error:
         return None, f"misconfigured, every login is denied: {error.problems[0]}"
     except Unavailable as outage:

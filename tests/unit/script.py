@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from starlingd.core.directory import Membership
 from starlingd.core.grace import Entry, Miss
 from starlingd.core.model import (
     Account,
@@ -23,13 +24,14 @@ from starlingd.core.model import (
     Started,
     Unavailable,
 )
+from starlingd.core.policy import Groups, Mapped
 from starlingd.core.secondfactor import SHORTEST_PUSH, Facts
 from starlingd.core.steps import (
     Ask,
     CancelPush,
     CheckPush,
     CountSessions,
-    FindGroup,
+    FindGroups,
     FindIdentity,
     HungUp,
     Inquire,
@@ -76,6 +78,13 @@ LOGIN = Login(
     deadline=DEADLINE,
     login_id="",
 )
+
+
+def groups(group: str | None) -> Groups:
+    """Make the answer about one spelling of a name; None where the directory cannot tell, "" for no group."""
+    return Groups((None if group is None else Membership(group or None),))
+
+
 Line = tuple[Step, object]
 """A line of a script: the step that is expected, and its reply."""
 INTERRUPTIONS = (HungUp, TimeUp, ShuttingDown, Misbehaved)
@@ -233,13 +242,17 @@ class World:
     def _fact(self, step: Step) -> object:
         facts: dict[type[Step], object] = {
             LookUp: self.account,
-            FindGroup: self.group,
-            FindIdentity: self.mapped,
+            FindGroups: self._groups(),
+            FindIdentity: Mapped(self.mapped) if isinstance(self.mapped, str) else self.mapped,
             CountSessions: self.sessions,
             Reuse: self.entry,
             Probe: self.unreachable,
         }
         return facts.get(type(step))
+
+    def _groups(self) -> object:
+        """Tell what the directory says: None is that it cannot, "" that the user is in none of the groups."""
+        return groups(self.group) if self.group is None or isinstance(self.group, str) else self.group
 
     def _served(self, step: Verify | StartPush | CheckPush) -> object:
         """Answer as the provider and the limits before it do."""

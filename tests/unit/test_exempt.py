@@ -30,6 +30,7 @@ from starlingd.core.model import (
     Unavailable,
     Verdict,
 )
+from starlingd.core.policy import Groups, Mapped
 from starlingd.core.rules import (
     Allow,
     Bind,
@@ -51,7 +52,7 @@ from starlingd.core.steps import (
     CheckPush,
     Conversation,
     CountSessions,
-    FindGroup,
+    FindGroups,
     FindIdentity,
     Inquire,
     Interrupted,
@@ -78,6 +79,9 @@ from tests.unit.script import (
     play,
     rate_limited,
     unreachable,
+)
+from tests.unit.script import (
+    groups as membership,
 )
 
 Some = st.SearchStrategy[Any]
@@ -127,12 +131,12 @@ def test_whoever_is_exempt_is_asked_nothing_and_pam_is_told_what_the_rule_says(
     for hook in hooks(replace(rules, exempt_result=choice, grace=GRACE)):
         world = World(group="admins", entry=ENTRY)
         assert world.run(hook) == Verdict(outcome, result, reason, Factor.NONE, rule)
-        assert {type(step) for step, _ in world.steps} <= {LookUp, FindGroup}
+        assert {type(step) for step, _ in world.steps} <= {LookUp, FindGroups}
 
 
 def test_the_directory_is_asked_about_the_user_as_he_came_and_the_groups_that_count() -> None:
     rules, _ = EXEMPTING[Reason.EXEMPT_LDAP_GROUP]
-    verdict = play(converse(LOGIN, FACTS, rules), FOUND, (FindGroup("alice", ("admins",)), "admins"))
+    verdict = play(converse(LOGIN, FACTS, rules), FOUND, (FindGroups(("alice",), ("admins",)), membership("admins")))
     assert verdict.reason is Reason.EXEMPT_LDAP_GROUP
 
 
@@ -238,7 +242,7 @@ FIND = FindIdentity("alice", "employeeID")
 
 def test_whom_the_directory_does_not_map_is_refused_before_he_is_asked() -> None:
     for hook in hooks(replace(MAPPING, without_second_factor=PUSH)):
-        verdict = play(hook, FOUND, (FIND, ""))
+        verdict = play(hook, FOUND, (FIND, Mapped()))
         assert (verdict.outcome, verdict.reason) == (Outcome.DENY, Reason.MAPPING_FAILED)
         assert (verdict.rule, verdict.sentence) == ("usermapping source=ldap_server", FAILED)
 
@@ -467,14 +471,16 @@ def reason_is_good(world: World, verdict: Verdict, rules: Rules, *, account_hook
     assert not any(reply in {Check.LOCKED, NotStarted.LOCKED} for _, reply in said), "whoever is locked stays out"
     served = [(step, reply) for step, reply in said if isinstance(step, Verify | StartPush | CheckPush)]
     entries = [reply for step, reply in said if isinstance(step, Reuse)]
-    groups = [reply for step, reply in said if isinstance(step, FindGroup)]
+    found = [reply.found[0] for _, reply in said if isinstance(reply, Groups)]
     unserved = not served and not entries
     key_only = account_hook and rules.without_second_factor is WithoutSecondFactor.ALLOW
     good: dict[Reason, Callable[[], object]] = {
         Reason.CODE_VERIFIED: lambda: served[-1][1] is Check.RIGHT and served[-1][0].identity is not None,
         Reason.PUSH_APPROVED: lambda: served[-1][1] is PushStatus.APPROVED,
         Reason.CACHED: lambda: rules.grace.reuse_limit != 0 and not served and isinstance(entries[-1], Entry),
-        Reason.EXEMPT_LDAP_GROUP: lambda: rules.groups and bool(groups[-1]) == (rules.groups.allow is Allow.NO_USER),
+        Reason.EXEMPT_LDAP_GROUP: lambda: (
+            rules.groups and found[-1] and bool(found[-1].group) == (rules.groups.allow is Allow.NO_USER)
+        ),
         Reason.KEY_ONLY_ALLOWED: lambda: key_only,
         Reason.FAIL_OPEN: lambda: not account_hook and may_fail_open(world, rules),
         Reason.BREAK_GLASS: lambda: unserved,
@@ -629,6 +635,6 @@ def test_no_pause_is_long_and_nothing_is_asked_of_nobody(world: World, rules: Ru
     verdict = world.run(converse(login, FACTS, rules))  # type: ignore[arg-type]
     assert not verdict.lets_in
     assert {type(step) for step, _ in world.steps}.isdisjoint(
-        {FindGroup, FindIdentity, CountSessions, Reuse, Inquire, Probe}
+        {FindGroups, FindIdentity, CountSessions, Reuse, Inquire, Probe}
     )
     assert all(step.seconds <= DEADLINE for step in world.of(Pause))

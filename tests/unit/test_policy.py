@@ -16,6 +16,7 @@ from starlingd.core.policy import (
     Ending,
     Fact,
     Known,
+    Mapped,
     Plan,
     basis_of,
     code_in,
@@ -25,7 +26,7 @@ from starlingd.core.policy import (
     survives,
 )
 from starlingd.core.rules import Allow, Bind, Grace, GroupList, NetworkList, OnMappingFailure, Rules, UserList
-from tests.unit.script import ALICE, LOGIN, ROOT
+from tests.unit.script import ALICE, LOGIN, ROOT, groups
 
 RULES = Rules(explicit_mapping={"alice": "17", "bob": "", "example\\carol": "33", "dave": "44", "root": "1"})
 
@@ -120,7 +121,9 @@ def test_facts_are_asked_for_in_the_order_of_the_decisions() -> None:
     known, order = Known(), []
     while isinstance(fact := decide(LOGIN, known, rules), Fact):
         order.append(fact)
-        known = replace(known, told=known.told | {fact}, account=ALICE, group="", entry=Miss.NO_ENTRY, mapped="17")
+        known = replace(
+            known, told=known.told | {fact}, account=ALICE, groups=groups(""), entry=Miss.NO_ENTRY, mapped=Mapped("17")
+        )
     assert order == [Fact.ACCOUNT, Fact.GROUP, Fact.SESSIONS, Fact.GRACE, Fact.MAPPED]
     assert fact.identity == "17"
 
@@ -193,7 +196,7 @@ def test_uid_0_is_refused_before_any_exemption_but_break_glass() -> None:
 def test_the_table_of_exemptions(allow: Allow, listed: list[str], *, exempt: bool) -> None:
     assert (plan(ALICE, user_list(allow, *listed)).ending is Ending.EXEMPT) is exempt
     group = "admins" if "alice" in listed else ""
-    by_group = plan(ALICE, Rules(groups=GroupList(allow, ("admins",))), group=group)
+    by_group = plan(ALICE, Rules(groups=GroupList(allow, ("admins",))), groups=groups(group))
     assert (by_group.ending is Ending.EXEMPT) is exempt
 
 
@@ -212,7 +215,7 @@ def test_an_exemption_counts_only_for_the_typed_and_the_canonical_name_alike(typ
 
 def test_a_directory_that_cannot_tell_exempts_nobody_in_either_direction() -> None:
     for allow in Allow:
-        decided = plan(ALICE, Rules(groups=GroupList(allow, ("admins",))), group=None)
+        decided = plan(ALICE, Rules(groups=GroupList(allow, ("admins",))), groups=groups(None))
         assert decided.ending is Ending.SECOND_FACTOR
 
 
@@ -317,9 +320,9 @@ def test_an_explicit_hit_asks_no_directory() -> None:
 
 def test_whom_the_directory_does_not_map_is_refused_unless_kept() -> None:
     rules = Rules(mapping_attribute="employeeID")
-    assert plan(ALICE, rules, mapped="").reason is Reason.MAPPING_FAILED
-    assert plan(ALICE, replace(rules, on_mapping_failure=OnMappingFailure.KEEP), mapped="").identity == "alice"
-    assert plan(ALICE, rules, mapped="42").identity == "42"
+    assert plan(ALICE, rules, mapped=Mapped()).reason is Reason.MAPPING_FAILED
+    assert plan(ALICE, replace(rules, on_mapping_failure=OnMappingFailure.KEEP), mapped=Mapped()).identity == "alice"
+    assert plan(ALICE, rules, mapped=Mapped("42")).identity == "42"
 
 
 @pytest.mark.parametrize(("identity", "asked"), [("17", "17@example.org"), ("17@other", "17@other")])

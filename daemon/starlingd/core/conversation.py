@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 from starlingd.core import policy, questions
 from starlingd.core.model import Factor, Outcome, Reason, Result, Unavailable, Verdict
-from starlingd.core.policy import Ending, Fact, Known, Plan
+from starlingd.core.policy import Ending, Fact, Known, Mapped, Plan
 from starlingd.core.rules import ExemptResult, FailMode, OnMappingFailure, WithoutSecondFactor
 from starlingd.core.secondfactor import Candidate, Facts, ask_until_decided, push_unasked
 from starlingd.core.sentences import FAILED, TOO_MANY_SESSIONS
 from starlingd.core.steps import (
     Conversation,
     CountSessions,
-    FindGroup,
+    FindGroups,
     FindIdentity,
     Interrupted,
     LookUp,
@@ -109,8 +109,9 @@ def _learn(fact: Fact, login: Login, known: Known, rules: Rules) -> Generator[St
         found, now = yield LookUp(login.user)
         return replace(known, told=told, account=found), now
     if fact is Fact.GROUP:
-        group, now = yield FindGroup(login.user, rules.groups.excepted if rules.groups else ())
-        return replace(known, told=told, group=group), now
+        names = tuple(dict.fromkeys((login.user, account.name)))
+        groups, now = yield FindGroups(names, rules.groups.excepted if rules.groups else ())
+        return replace(known, told=told, groups=groups), now
     if fact is Fact.SESSIONS:
         count, now = yield CountSessions(account.name, policy.place_of(login))
         return replace(known, told=told, sessions=count), now
@@ -122,14 +123,14 @@ def _learn(fact: Fact, login: Login, known: Known, rules: Rules) -> Generator[St
     return replace(known, told=told, mapped=mapped), now
 
 
-def _find_identity(login: Login, rules: Rules) -> Generator[Step, Reply, tuple[str, float]]:
+def _find_identity(login: Login, rules: Rules) -> Generator[Step, Reply, tuple[Mapped, float]]:
     try:
         return (yield FindIdentity(login.user, rules.mapping_attribute))
     except Unavailable:
         if rules.on_mapping_failure is OnMappingFailure.DENY:
             raise
     _, now = yield Pause(0.0)
-    return "", now
+    return Mapped(), now
 
 
 def _follow(login: Login, facts: Facts, rules: Rules, known: Known, plan: Plan, now: float) -> Conversation:

@@ -18,6 +18,7 @@ from starlingd.core.model import Account, Reason
 from starlingd.core.rules import Allow, OnMappingFailure
 
 if TYPE_CHECKING:
+    from starlingd.core.directory import Membership
     from starlingd.core.model import Login
     from starlingd.core.rules import Rules
 
@@ -39,6 +40,7 @@ DOMAIN_RULE = "username_transform.append_domain"
 EXEMPTIONS = frozenset({Reason.BREAK_GLASS, Reason.EXEMPT_USER_LIST, Reason.EXEMPT_NETWORK, Reason.EXEMPT_LDAP_GROUP})
 """Why somebody is let in without being asked, whoever he is."""
 
+DISABLED = "the directory's entry is disabled or has expired"
 NOT_DIGITS = "the identity is not all digits, as Starling's ids are"
 
 _CODE = re.compile(r"[0-9]{6,12}", re.ASCII)
@@ -55,20 +57,39 @@ class Fact(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Groups:
+    """Which groups the login name and the account's own name are in; None where the directory could not tell.
+
+    ``refused`` says that the directory's entry is disabled or expired.
+    """
+
+    found: tuple[Membership | None, ...] = (None,)
+    refused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """The directory's identity of a user, or "". ``refused`` says that the entry is disabled or expired."""
+
+    identity: str = ""
+    refused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Known:
     """What is known of a login so far; ``told`` names the facts that are, since each may be None or empty.
 
-    ``account`` is None when there certainly is none. ``group`` is the directory group that counts, "" for none, and
-    None when the directory could not tell. ``sessions`` counts the user's open ones from the same place. ``entry`` is
-    the grace entry as it is after this reuse, or why there is none. ``mapped`` is the directory's identity or "".
+    ``account`` is None when there certainly is none. ``groups`` and ``mapped`` are what the directory says.
+    ``sessions`` counts the user's open ones from the same place. ``entry`` is the grace entry as it is after this
+    reuse, or why there is none.
     """
 
     told: frozenset[Fact] = frozenset()
     account: Account | None = None
-    group: str | None = None
+    groups: Groups = field(default_factory=Groups)
     sessions: int = 0
     entry: grace.Entry | grace.Miss = grace.Miss.OFF
-    mapped: str = ""
+    mapped: Mapped = field(default_factory=Mapped)
 
 
 class Ending(StrEnum):
@@ -156,15 +177,17 @@ class _Walk:
             return None
         if Fact.GROUP not in self.known.told:
             return Fact.GROUP
-        group = self.known.group
-        if group is None:
+        groups = self.known.groups
+        if groups.refused:
+            return self._end(Ending.DENY, Reason.ACCOUNT_DISABLED, "ldap_group", DISABLED, GROUP_RULE)
+        allow, names = self.rules.groups.allow, [found.group for found in groups.found if found and found.group]
+        named = f" ({', '.join(dict.fromkeys(names))})" if names else ""
+        if any(found is None for found in groups.found):
             self._note("ldap_group", "not exempt: the directory could not tell", GROUP_RULE)
-        elif _turns(self.rules.groups.allow, bool(group)):
-            return self._end(
-                Ending.EXEMPT, Reason.EXEMPT_LDAP_GROUP, "ldap_group", f"exempt {group}".strip(), GROUP_RULE
-            )
+        elif all(found and _exempts(found, allow) for found in groups.found):
+            return self._end(Ending.EXEMPT, Reason.EXEMPT_LDAP_GROUP, "ldap_group", f"exempt{named}", GROUP_RULE)
         else:
-            self._note("ldap_group", f"not exempt {group}".strip(), GROUP_RULE)
+            self._note("ldap_group", f"not exempt{named}", GROUP_RULE)
         return None
 
     def _limit(self) -> Plan | Fact | None:
@@ -202,10 +225,16 @@ class _Walk:
             return self._ask(explicit, EXPLICIT_RULE)
         if not self.rules.mapping_attribute:
             return self._ask(account.name, "")
+        return self._map_by_directory(account)
+
+    def _map_by_directory(self, account: Account) -> Plan | Fact:
         if Fact.MAPPED not in self.known.told:
             return Fact.MAPPED
-        if self.known.mapped:
-            return self._ask(self.known.mapped, DIRECTORY_RULE)
+        mapped = self.known.mapped
+        if mapped.refused:
+            return self._end(Ending.DENY, Reason.ACCOUNT_DISABLED, "mapping", DISABLED, DIRECTORY_RULE)
+        if mapped.identity:
+            return self._ask(mapped.identity, DIRECTORY_RULE)
         if self.rules.on_mapping_failure is OnMappingFailure.KEEP:
             return self._ask(account.name, "auth.on_mapping_failure")
         return self._end(Ending.DENY, Reason.MAPPING_FAILED, "mapping", "nothing found", DIRECTORY_RULE)
@@ -229,6 +258,11 @@ class _Walk:
 
 def _turns(allow: Allow, excepted: bool) -> bool:  # noqa: FBT001  the table of SEMANTICS §5, as it stands there
     return excepted == (allow is Allow.NO_USER)
+
+
+def _exempts(found: Membership, allow: Allow) -> bool:
+    """Tell whether a membership exempts; with a group that does not exist nobody is known to be in none."""
+    return _turns(allow, bool(found.group)) and not (allow is Allow.ALL_USERS and found.missing)
 
 
 def _names(name: str, allow: Allow, excepted: frozenset[str]) -> bool:

@@ -44,16 +44,16 @@ class LookUp:
 
 
 @dataclass(frozen=True, slots=True)
-class FindGroup:
-    """Find whether a user is in one of the directory's groups. Answer: its name, "", or None when nobody can tell."""
+class FindGroups:
+    """Find in which of ``groups`` the directory has each of ``names``. Answer: ``policy.Groups``."""
 
-    user: str
+    names: tuple[str, ...]
     groups: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class FindIdentity:
-    """Find a user's identity in the directory's ``attribute``. Answer: the identity, or "" when there is none."""
+    """Find a user's identity in the directory's ``attribute``. Answer: ``policy.Mapped``."""
 
     user: str
     attribute: str
@@ -145,7 +145,7 @@ Step = (
     Say
     | Ask
     | LookUp
-    | FindGroup
+    | FindGroups
     | FindIdentity
     | CountSessions
     | Reuse

@@ -10,7 +10,8 @@ from starlingd.core import grace, policy, steps
 from starlingd.core.conversation import plan_login
 from starlingd.core.model import Reason
 from starlingd.core.policy import Decided, Ending
-from starlingd.ports import Fault, Unavailable
+from starlingd.ports import Unavailable
+from starlingd.server.lookups import Lookups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -69,6 +70,7 @@ class _Looks:
         self._current = current
         self._login = login
         self._at = at
+        self._lookups = Lookups(current.directory, host.pools.directory, current.rules, time.monotonic() + WAIT)
 
     async def look(self, step: steps.Step) -> object:
         """Answer one step."""
@@ -80,8 +82,10 @@ class _Looks:
                 return self._host.logins.count(step.user, step.place)
             case steps.Reuse():
                 return await self._peek(step)
+            case steps.FindGroups():
+                return await self._lookups.groups(step.names, step.groups)
             case steps.FindIdentity():
-                raise Unavailable("directory", Fault.MISCONFIGURED, "no directory is configured")
+                return await self._lookups.identity(step.user, step.attribute)
         return None
 
     async def _peek(self, step: steps.Reuse) -> Entry | Miss:

@@ -19,7 +19,7 @@ from starlingd.server.probe import Probe
 if TYPE_CHECKING:
     from starlingd.core.pushes import PushLedger
     from starlingd.core.rules import Rules
-    from starlingd.ports import Accounts, Patterns, SecondFactor, Store
+    from starlingd.ports import Accounts, Directory, Patterns, SecondFactor, Store
     from starlingd.server.audit import Audit
     from starlingd.server.logins import Logins
     from starlingd.server.workers import Workers
@@ -40,6 +40,7 @@ class Current:
     rules: Rules
     provider: SecondFactor
     call_timeout: float
+    directory: Directory | None = None
     rights: Rights = field(default_factory=Rights)
 
 
@@ -51,10 +52,11 @@ class Pools:
     accounts: Workers
     store: Workers
     patterns: Workers
+    directory: Workers
 
     def close(self) -> None:
         """Take no more calls."""
-        for workers in (self.provider, self.accounts, self.store, self.patterns):
+        for workers in (self.provider, self.accounts, self.store, self.patterns, self.directory):
             workers.close()
 
 

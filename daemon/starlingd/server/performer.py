@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pam_starling.protocol import MAX_ANSWER
 from starlingd.core import steps
-from starlingd.core.model import Check, Fault, NotStarted, PushStatus, Started, Unavailable
+from starlingd.core.model import Check, NotStarted, PushStatus, Started, Unavailable
 from starlingd.core.policy import place_of
+from starlingd.server.lookups import Lookups
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from starlingd.core.attempts import Connection
     from starlingd.core.grace import Entry, Miss
     from starlingd.core.model import Account, Login
+    from starlingd.core.policy import Groups, Mapped
     from starlingd.server.channel import Channel
     from starlingd.server.host import Current, Host
 
@@ -49,13 +51,14 @@ class Performer:
         self._login = login
         self._connection = connection
         self._login_id = login_id
+        self._lookups = Lookups(current.directory, host.pools.directory, current.rules, login.deadline)
         self.account: Account | None = None
         self.reused = False
         self._performers: dict[type[steps.Step], Callable[[Any], Awaitable[Any]]] = {
             steps.Say: self._say,
             steps.Ask: self._ask,
             steps.LookUp: self._look_up,
-            steps.FindGroup: self._find_group,
+            steps.FindGroups: self._find_groups,
             steps.FindIdentity: self._find_identity,
             steps.CountSessions: self._count_sessions,
             steps.Reuse: self._reuse,
@@ -79,11 +82,11 @@ class Performer:
     async def _pause(self, step: steps.Pause) -> None:
         await asyncio.sleep(step.seconds)
 
-    async def _find_group(self, _: steps.FindGroup) -> str | None:
-        return None
+    async def _find_groups(self, step: steps.FindGroups) -> Groups:
+        return await self._lookups.groups(step.names, step.groups)
 
-    async def _find_identity(self, _: steps.FindIdentity) -> str:
-        raise Unavailable("directory", Fault.MISCONFIGURED, "no directory is configured")
+    async def _find_identity(self, step: steps.FindIdentity) -> Mapped:
+        return await self._lookups.identity(step.user, step.attribute)
 
     async def _count_sessions(self, step: steps.CountSessions) -> int:
         return self._host.logins.count(step.user, step.place)
