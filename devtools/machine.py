@@ -16,10 +16,15 @@ PACKAGES = (
     # what runs the tests
     "python3-venv python3-pip python3-selenium python3-paramiko pamtester chromium chromium-driver "
     "openssh-client openssh-server "
+    "slapd ldap-utils samba samba-ad-dc samba-ad-provision samba-dsdb-modules samba-vfs-modules winbind "
     "libpam-google-authenticator libpam-oath oathtool rsync git iproute2 procps util-linux ca-certificates "
     # what builds the package and the bastion
     "build-essential debhelper dh-python dpkg-dev fakeroot lintian scdoc docker.io mmdebstrap"
 ).split()
+
+
+SERVERS = ("slapd", "smbd", "nmbd", "winbind", "samba-ad-dc")
+"""What the tests start themselves, with directories of their own: it must never start with the machine."""
 
 
 def prepare() -> None:
@@ -40,6 +45,7 @@ def _install_packages() -> None:
     if not missing:
         return
     print(f"installing {' '.join(missing)}", flush=True)
+    _mask([server for server in SERVERS if server in missing or "samba" in missing])
     # Nothing that is installed here may start by itself.
     policy = Path("/usr/sbin/policy-rc.d")
     made_policy = not policy.exists()
@@ -53,6 +59,16 @@ def _install_packages() -> None:
     finally:
         if made_policy:
             policy.unlink()
+
+
+def _mask(servers: list[str]) -> None:
+    """Keep servers that are about to be installed from being started at the next boot."""
+    units = Path("/etc/systemd/system")
+    units.mkdir(parents=True, exist_ok=True)
+    for server in servers:
+        unit = units / f"{server}.service"
+        if not unit.exists() and not unit.is_symlink():
+            unit.symlink_to("/dev/null")
 
 
 def _make_venv() -> None:

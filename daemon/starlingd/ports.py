@@ -61,10 +61,10 @@ class Directory(Protocol):
         """Tell which of ``groups`` (names, or DNs where there is a ``=``) the person is in, nested groups included."""
 
     def people(self, groups: Sequence[str], attributes: Sequence[str], page: int) -> Iterator[tuple[Person, ...]]:
-        """Go through everybody in ``groups``, nested groups included, at most ``page`` people at a time.
+        """Go through everybody in ``groups``, nested groups included, at most ``page`` people at a time, or none.
 
         Each step lasts no longer than the directory's time-out. A group that does not exist raises Unavailable. The
-        iterator is to be closed, or used up.
+        iterator is to be closed, or used up; when it raises, what it gave so far is not everybody.
         """
 
 

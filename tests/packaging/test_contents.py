@@ -11,6 +11,7 @@ import pytest
 TREE = Path(__file__).resolve().parents[2]
 DEBIAN_PACKAGE_OF = {
     "click": "python3-click",
+    "ldap3": "python3-ldap3",
     "regex": "python3-regex",
     "requests": "python3-requests",
     "rich": "python3-rich",
