@@ -23,8 +23,14 @@ PACKAGES = (
 ).split()
 
 
-SERVERS = ("slapd", "smbd", "nmbd", "winbind", "samba-ad-dc")
-"""What the tests start themselves, with directories of their own: it must never start with the machine."""
+SERVERS = (
+    ("slapd", "slapd"),
+    ("samba", "smbd"),
+    ("samba", "nmbd"),
+    ("samba-ad-dc", "samba-ad-dc"),
+    ("winbind", "winbind"),
+)
+"""Packages and their units: what the tests start themselves, with directories of their own: it must never start with the machine."""
 
 
 def prepare() -> None:
@@ -45,7 +51,7 @@ def _install_packages() -> None:
     if not missing:
         return
     print(f"installing {' '.join(missing)}", flush=True)
-    _mask([server for server in SERVERS if server in missing or "samba" in missing])
+    _mask([unit for package, unit in SERVERS if package in missing])
     # Nothing that is installed here may start by itself.
     policy = Path("/usr/sbin/policy-rc.d")
     made_policy = not policy.exists()
