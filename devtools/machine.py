@@ -30,7 +30,7 @@ SERVERS = (
     ("samba-ad-dc", "samba-ad-dc"),
     ("winbind", "winbind"),
 )
-"""Packages and their units: what the tests start themselves, with directories of their own: it must never start with the machine."""
+"""Packages and units of what the tests start themselves: it must never start with the machine."""
 
 
 def prepare() -> None:
