@@ -20,17 +20,16 @@ def _hook(name: str, refusal: int, *others: int):  # type: ignore[no-untyped-def
             from pam_starling import login  # noqa: PLC0415  inside the guard: half an installation refuses
 
             result = login.run(name, pamh, argv[1:])
-            if type(result) is int and result in others:  # not a bool: False is PAM_SUCCESS
+            if type(result) is int and result in (refusal, *others):  # not a bool: False is PAM_SUCCESS
                 return result
-            why = "" if result == refusal else "a bug: a result out of place"
+            why = "a bug: a result out of place"
         except BaseException as error:  # noqa: BLE001  whatever it is, it refuses
             why = getattr(error, "why", "a bug: " + type(error).__name__)
-        if why:
-            import syslog  # noqa: PLC0415  only refusals pay for it
+        import syslog  # noqa: PLC0415  only refusals pay for it
 
-            syslog.openlog("pam_starling", syslog.LOG_PID, syslog.LOG_AUTHPRIV)
-            syslog.syslog(syslog.LOG_WARNING, f"{name} {'refused' if refusal else 'not recorded'}: {why}")
-            syslog.closelog()  # what the application logs next is not ours
+        syslog.openlog("pam_starling", syslog.LOG_PID, syslog.LOG_AUTHPRIV)
+        syslog.syslog(syslog.LOG_WARNING, f"{name} {'refused' if refusal else 'not recorded'}: {why}")
+        syslog.closelog()  # what the application logs next is not ours
         return refusal
 
     return hook

@@ -8,7 +8,7 @@ import posix
 import time
 
 from pam_starling import protocol
-from pam_starling.client import Client, DaemonLost, Refusal, find_connection
+from pam_starling.client import Client, Refusal, find_connection
 from pam_starling.options import Options
 
 TYPE_CHECKING = False
@@ -39,6 +39,8 @@ def run(hook: str, pamh: "Handle", arguments: "list[str]") -> int:
     try:
         try:
             return _ask_daemon(hook, pamh, arguments)
+        except protocol.ProtocolError as error:
+            raise Refusal(f"a packet to or from the daemon breaks the rules: {error}") from None
         except UnicodeError:
             raise Refusal("what the application or its user says is not UTF-8", FAILED) from None
         except pamh.exception as error:
@@ -53,19 +55,18 @@ def _ask_daemon(hook: str, pamh: "Handle", arguments: "list[str]") -> int:
     options = Options(pamh.service or "", arguments)
     deadline = time.monotonic() + options.deadline
     fields, watched = _describe_login(hook, pamh, options)
-    tries = 0
-    while True:
+    for _ in range(2):  # a daemon that goes away before anybody was asked anything is tried once more
         client = Client(watched)
         try:
             client.connect(options.socket, min(deadline, time.monotonic() + options.connect_timeout))
             client.send(hook, {**fields, "deadline": f"{deadline - time.monotonic():.3f}"})
             return _follow(hook, pamh, client, deadline + GRACE)
-        except DaemonLost:
-            tries += 1
-            if client.has_asked or tries > 1:
-                raise
+        except ConnectionError:
+            if client.has_asked:
+                break
         finally:
             client.close()
+    raise Refusal("the daemon closed the connection")
 
 
 def _describe_login(hook: str, pamh: "Handle", options: Options) -> "tuple[dict[str, str], int | None]":
@@ -115,7 +116,7 @@ def _conclude(hook: str, pamh: "Handle", client: Client, fields: "dict[str, str]
         raise Refusal("the daemon gave a result that this hook cannot have")
     if not all(name.startswith("PAM_STARLING_") for name in variables):
         raise Refusal("the daemon wants to set a variable that is not ours")
-    client.wait(0, 0)
+    client.wait(0)
     for name, value in variables.items():
         pamh.env[name] = value
     return result

@@ -2,8 +2,8 @@
 
 from pam_starling.client import Refusal
 
-LONGEST = 600
-"""Seconds that an option may say at most."""
+SECONDS = [str(seconds) for seconds in range(1, 601)]
+"""What an option may say that is a time."""
 
 
 class Options:
@@ -22,14 +22,10 @@ class Options:
             raise Refusal("arguments of the pam.d line not understood: " + " ".join(arguments))
         given = known | given
         self.service, self.first_factor, self.socket = service, given["first_factor"], given["socket"]
-        self.connect_timeout, self.deadline = _seconds(given["connect_timeout"]), _seconds(given["deadline"])
+        if given["connect_timeout"] not in SECONDS or given["deadline"] not in SECONDS:
+            raise Refusal("times on the pam.d line must be 1 to 600 seconds")
+        self.connect_timeout, self.deadline = int(given["connect_timeout"]), int(given["deadline"])
         if self.first_factor not in ("", "before") or not self.socket.startswith("/"):
             raise Refusal("first_factor= or socket= of the pam.d line makes no sense")
         if not service or service not in given["services"].split(","):
             raise Refusal(f"the PAM service {service} is not among services=")
-
-
-def _seconds(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= len(str(LONGEST)) and 1 <= int(text) <= LONGEST):
-        raise Refusal(f"times on the pam.d line must be 1 to {LONGEST} seconds")
-    return int(text)

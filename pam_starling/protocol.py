@@ -24,10 +24,7 @@ class ProtocolError(Exception):
 def encode(op: str, fields: "dict[str, str] | None" = None) -> bytes:
     """Make the packet of operation ``op``. Raises ProtocolError when it breaks a rule."""
     pairs = [("op", op), *(fields or {}).items()]
-    try:
-        packet = "\0".join(f"{key}={value}" for key, value in pairs).encode("utf-8")
-    except UnicodeEncodeError:
-        raise ProtocolError("a value is not UTF-8") from None
+    packet = "\0".join(f"{key}={value}" for key, value in pairs).encode("utf-8", "surrogatepass")  # decode refuses them
     if decode(packet) != (op, fields or {}):
         raise ProtocolError("a value holds NUL, or a name is none")
     return packet

@@ -158,6 +158,10 @@ class Daemon:
         self.modules.append(module)
         return self.now
 
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+
     def close(self) -> None:
         """Close every socket."""
         for sock in (self._listener, *self.modules):

@@ -99,7 +99,7 @@ def test_a_variable_that_is_not_utf8_refuses(stack: Stack, variable: bytes) -> N
 def test_a_login_that_does_not_fit_into_a_packet_is_refused(stack: Stack) -> None:
     with Peer(stack.socket, [HELLO]) as peer:
         outcome = stack.run(options=["-ESSH_AUTH_INFO_0=" + "k" * 20000])
-    assert_refused(outcome, "cannot send to the daemon: packet empty or too long")
+    assert_refused(outcome, "a packet to or from the daemon breaks the rules: packet empty or too long")
     assert peer.received == [[]]
 
 

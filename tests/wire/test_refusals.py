@@ -88,7 +88,7 @@ GREETINGS = [
     (packet("hello"), "the daemon speaks another version of the protocol"),
     (SUCCESS, "the daemon speaks another version of the protocol"),
     (packet("error", reason="busy"), "the daemon turned us away: busy"),
-    (b"hello", "cannot understand the daemon: malformed or repeated field"),
+    (b"hello", "a packet to or from the daemon breaks the rules: malformed or repeated field"),
 ]
 
 
@@ -103,14 +103,20 @@ FOREIGN = "the daemon gave a result that this hook cannot have"
 NOT_OURS = "the daemon wants to set a variable that is not ours"
 WRONG_PACKETS = [
     (SUCCESS[:-2], FOREIGN),
-    (SUCCESS[:-9], "cannot understand the daemon: malformed or repeated field"),
+    (SUCCESS[:-9], "a packet to or from the daemon breaks the rules: malformed or repeated field"),
     (SUCCESS[:5], UNKNOWN),
-    (SUCCESS + b"\0", "cannot understand the daemon: malformed or repeated field"),
-    (SUCCESS + b"\0result=success", "cannot understand the daemon: malformed or repeated field"),
-    (SUCCESS + b"\0reason=\xff", "cannot understand the daemon: packet is not UTF-8"),
-    (b"result=success", "cannot understand the daemon: packet without an operation"),
-    (SUCCESS + b"".join(b"\0f%d=" % n for n in range(63)), "cannot understand the daemon: too many fields"),
-    (SUCCESS + b"\0reason=" + b"x" * MAX_PACKET, "cannot understand the daemon: packet empty or too long"),
+    (SUCCESS + b"\0", "a packet to or from the daemon breaks the rules: malformed or repeated field"),
+    (SUCCESS + b"\0result=success", "a packet to or from the daemon breaks the rules: malformed or repeated field"),
+    (SUCCESS + b"\0reason=\xff", "a packet to or from the daemon breaks the rules: packet is not UTF-8"),
+    (b"result=success", "a packet to or from the daemon breaks the rules: packet without an operation"),
+    (
+        SUCCESS + b"".join(b"\0f%d=" % n for n in range(63)),
+        "a packet to or from the daemon breaks the rules: too many fields",
+    ),
+    (
+        SUCCESS + b"\0reason=" + b"x" * MAX_PACKET,
+        "a packet to or from the daemon breaks the rules: packet empty or too long",
+    ),
     (packet("success"), UNKNOWN),
     (packet("hello", v="1"), UNKNOWN),
     (packet("ask", style="info", text="?"), UNKNOWN),
