@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 LONGEST_REQUEST = 64 * 1024
 PATIENCE = 10.0
 """Seconds a client may take to say what it wants, and the daemon to look something up."""
+LATEST = 1e12
+"""The latest time that can be asked about, in seconds since 1970."""
 SO_PEERGROUPS = 59
 """<asm-generic/socket.h>; Python has no name for it."""
 LONGEST_GROUPS = 1024
@@ -62,16 +64,15 @@ class Peer:
     uid: int
     groups: frozenset[int]
 
-    @property
-    def name(self) -> str:
-        """Tell the login name, or the uid where there is none."""
+    def look_up_name(self) -> str:
+        """Tell the login name, or the uid where there is none. Blocks."""
         try:
             return pwd.getpwuid(self.uid).pw_name
         except KeyError:
             return f"uid {self.uid}"
 
     def may(self, right: Right, current: Current | None) -> bool:
-        """Tell whether this peer has a right; root has all."""
+        """Tell whether this peer has a right; root has all. Blocks."""
         if self.uid == 0 or right is Right.READ:
             return True
         if current is None:
@@ -119,11 +120,10 @@ class Control:
         try:
             request = json.loads(line)
             right, command = self._commands[request["command"]]
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             return {"error": "this daemon does not know that request; is it the same version as starlingctl?"}
-        if not peer.may(right, self._host.current):
-            return {"error": f"{peer.name} may not do that: it needs root or a group named in [control]"}
         try:
+            await self._permit(peer, right)
             return {"result": await command(request, peer)}
         except Refused as refused:
             return {"error": str(refused)}
@@ -133,6 +133,13 @@ class Control:
             log.exception("a bug ended a control request")
             return {"error": "internal error; the daemon's log has it"}
 
+    async def _permit(self, peer: Peer, right: Right) -> None:
+        """Refuse a peer without a right. NSS says what groups are: it may be slow, and must not keep logins waiting."""
+        accounts = self._host.pools.accounts
+        if not await accounts.run(PATIENCE, peer.may, right, self._host.current):
+            name = await accounts.run(PATIENCE, peer.look_up_name)
+            raise Refused(f"{name} may not do that: it needs root or a group named in [control]")
+
     def _current(self) -> Current:
         if self._host.current is None:
             raise Refused("the daemon has no usable configuration and denies every login; see starlingctl check-config")
@@ -140,7 +147,7 @@ class Control:
 
     async def _explain(self, request: Request, _: Peer) -> object:
         current, now = self._current(), self._host.moment()
-        wall = float(request.get("at") or now.wall)
+        wall = _time(request, now.wall)
         at = Moment(wall, now.boottime + wall - now.wall, now.boot)
         plan = await explain(self._host, current, _hypothetical(request), at)
         return {
@@ -160,11 +167,19 @@ class Control:
         return {"forgotten": len(keys)}
 
     async def _entries(self, request: Request) -> list[tuple[Key, Entry]]:
-        user, place = _text(request, "user"), _address(request)
+        user, place = await self._canonical(_text(request, "user")), _address(request)
         kept = await self._host.pools.store.run(PATIENCE, self._host.store.grace_entries)
         return [
             (key, entry) for key, entry in kept if user in ("", key.user) and place in ("", key.client_ip)
         ]  # fmt: skip
+
+    async def _canonical(self, user: str) -> str:
+        """Tell the name that entries are kept under; an account that is gone still has those it had."""
+        try:
+            account = await self._host.pools.accounts.run(PATIENCE, self._host.accounts.look_up, user)
+        except Unavailable:
+            return user
+        return account.name if account else user
 
     async def _list_sessions(self, _: Request, __: Peer) -> object:
         return [_session_fields(lease) for lease in self._host.logins.leases]
@@ -174,9 +189,10 @@ class Control:
         account = await self._host.pools.accounts.run(PATIENCE, self._host.accounts.look_up, user)
         if account is None:
             raise Refused(f"there is no account {user!a}")
-        counted = self._host.guesses.unlock(account.name)
+        by = await self._host.pools.accounts.run(PATIENCE, peer.look_up_name)
         await self._host.pools.store.run(PATIENCE, self._host.store.forget_failures, account.name)
-        self._host.audit.unlock(account.name, peer.name)
+        counted = self._host.guesses.unlock(account.name)
+        self._host.audit.unlock(account.name, by)
         return {"user": account.name, "had_failures": counted}
 
     async def _reload_now(self, _: Request, __: Peer) -> object:
@@ -208,6 +224,15 @@ def _text(request: Request, name: str) -> str:
     if not isinstance(text, str):
         raise Refused(f"{name} must be a text")
     return text
+
+
+def _time(request: Request, now: float) -> float:
+    wall = request.get("at")
+    if wall is None:
+        return now
+    if type(wall) not in {int, float} or not 0 <= wall <= LATEST:
+        raise Refused("at must be a time, in seconds since 1970")
+    return float(wall)
 
 
 def _address(request: Request) -> str:
