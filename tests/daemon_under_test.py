@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Self
 
 from pam_starling.protocol import decode, encode
 from starlingd.adapters.patterns import RegexPatterns
+from starlingd.adapters.phones import Phones
 from starlingd.core.model import Check, NotStarted, Process, Push, PushStatus, Started
 from starlingd.core.pushes import PushLedger
 from starlingd.core.rules import Rules
 from starlingd.server.audit import Audit
 from starlingd.server.daemon import Daemon, Loaded
 from starlingd.server.deaths import Deaths
+from starlingd.server.enrolments import Enrolments
 from starlingd.server.host import Current, Host, Pools, boottime
 from starlingd.server.listener import bind
 from starlingd.server.logins import Logins
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
+
+    from starlingd.core.enrolment import Contact
 
 RIGHT_CODE = "123456"
 CHILD = Process(50, 500)
@@ -66,6 +70,11 @@ class ScriptedFactor:
         if isinstance(status, Exception):
             raise status
         return status
+
+    def enrol(self, contact: Contact, timeout: float) -> str | None:
+        """Enrol anybody."""
+        self._note(f"enrol {contact.phone}", timeout)
+        return contact.phone.lstrip("+")
 
     def probe_token(self, timeout: float) -> None:
         """Fail as every call does while there is an outage."""
@@ -163,6 +172,7 @@ class Bastion:
         )
         pools = Pools(*workers)
         self.deaths = Dead()
+        audit = Audit(self.log)
         self.host = Host(
             gateway="bastion.example.org",
             boot="boot-1",
@@ -170,7 +180,8 @@ class Bastion:
             accounts=self.people,
             store=self.store,
             patterns=RegexPatterns(),
-            audit=Audit(self.log),
+            audit=audit,
+            enrolments=Enrolments(self.store, pools.store, Phones(), audit),
             logins=Logins(self.store, pools.store, "boot-1", boottime, self.deaths),
             pushes=PushLedger({}),
             current=Current(rules or Rules(), self.provider, 5.0),

@@ -15,6 +15,7 @@ from starlingd.ports import Fault, Unavailable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from starlingd.core.enrolment import Contact, Enrolment
     from starlingd.core.failures import Failure
     from starlingd.core.grace import Entry, Key, Miss, Moment
     from starlingd.core.model import Push
@@ -90,6 +91,12 @@ class FakeSecondFactor:
             raise status
         return status
 
+    def enrol(self, contact: Contact, timeout: float) -> str | None:
+        """Enrol whoever has a number; the id follows from it."""
+        with self._lock:
+            self._called(("enrol", contact.phone, contact.email), contact.phone, timeout)
+            return None if contact.phone == "+4900" else contact.phone.lstrip("+")
+
     def probe_token(self, timeout: float) -> None:
         """Fail as every call does while there is an outage."""
         with self._lock:
@@ -115,6 +122,7 @@ class MemoryStore:
     reuses: dict[str, tuple[Key, float]] = field(default_factory=dict)
     open: dict[str, Lease] = field(default_factory=dict)
     wrong_codes: list[Failure] = field(default_factory=list)
+    enrolled: dict[str, Enrolment] = field(default_factory=dict)
     outage: Exception | None = None
 
     def save_record(self, record: Record) -> None:
@@ -220,6 +228,30 @@ class MemoryStore:
         """Tell the wrong codes."""
         self._fail()
         return sorted((failure for failure in self.wrong_codes if failure[2] > since), key=lambda failure: failure[2])
+
+    def enrolment(self, user: str) -> Enrolment | None:
+        """Tell how somebody is enrolled."""
+        self._fail()
+        return self.enrolled.get(user)
+
+    def enrolments(self) -> list[Enrolment]:
+        """Tell all enrolments."""
+        self._fail()
+        return [self.enrolled[user] for user in sorted(self.enrolled)]
+
+    def save_enrolment(self, enrolment: Enrolment) -> str:
+        """Keep an enrolment."""
+        self._fail()
+        owners = (kept.user for kept in self.enrolled.values() if kept.identity == enrolment.identity)
+        owner = next(owners, enrolment.user)
+        if owner == enrolment.user:
+            self.enrolled[enrolment.user] = enrolment
+        return owner
+
+    def forget_enrolment(self, user: str) -> None:
+        """Forget how somebody is enrolled."""
+        self._fail()
+        self.enrolled.pop(user, None)
 
     @contextmanager
     def together(self) -> Iterator[None]:

@@ -15,6 +15,7 @@ from starlingd import config
 from starlingd.adapters.journal import JournalAuditLog
 from starlingd.adapters.nss import NssAccounts
 from starlingd.adapters.patterns import RegexPatterns
+from starlingd.adapters.phones import Phones
 from starlingd.adapters.sqlite import SqliteStore
 from starlingd.adapters.starling import Starling
 from starlingd.core.pushes import PushLedger
@@ -23,6 +24,7 @@ from starlingd.server import notify, processes
 from starlingd.server.audit import Audit
 from starlingd.server.daemon import Daemon, Loaded
 from starlingd.server.deaths import Deaths
+from starlingd.server.enrolments import Enrolments
 from starlingd.server.host import Current, Host, Pools, Rights, boottime
 from starlingd.server.listener import bind
 from starlingd.server.logins import Logins
@@ -75,6 +77,7 @@ def _host(state: Path) -> Host:
         patterns=Pool("patterns", PATTERN_THREADS, PATTERN_QUEUE),
         directory=Pool("directory", DIRECTORY_THREADS, DIRECTORY_QUEUE),
     )
+    audit = Audit(JournalAuditLog())
     return Host(
         gateway=socket.getfqdn(),
         boot=boot,
@@ -82,7 +85,8 @@ def _host(state: Path) -> Host:
         accounts=NssAccounts(),
         store=store,
         patterns=RegexPatterns(),
-        audit=Audit(JournalAuditLog()),
+        audit=audit,
+        enrolments=Enrolments(store, pools.store, Phones(), audit),
         logins=Logins(store, pools.store, boot, boottime, Deaths()),
         pushes=PushLedger({}),
         current=None,

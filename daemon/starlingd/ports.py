@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from starlingd.core.directory import Membership, Person
+    from starlingd.core.enrolment import Contact, Enrolment
     from starlingd.core.failures import Failure
     from starlingd.core.grace import Entry, Key, Miss, Moment
     from starlingd.core.model import Account, Check, NotStarted, Push, PushStatus, Started
     from starlingd.core.records import Lease, Record
     from starlingd.core.rules import Grace
 
-__all__ = ["Accounts", "AuditLog", "Directory", "Fault", "Patterns", "SecondFactor", "Store", "Unavailable"]
+__all__ = ["Accounts", "AuditLog", "Directory", "Fault", "Patterns", "Phones", "SecondFactor", "Store", "Unavailable"]
 
 
 class SecondFactor(Protocol):
@@ -35,6 +36,12 @@ class SecondFactor(Protocol):
 
     def check_push(self, request: str, timeout: float) -> PushStatus:
         """Ask how a push stands; raises Unavailable."""
+
+    def enrol(self, contact: Contact, timeout: float) -> str | None:
+        """Create a user, or find who has this contact, and tell the id; None when the service takes no such contact.
+
+        Raises Unavailable.
+        """
 
     def probe_token(self, timeout: float) -> None:
         """Ask for a token as no login caused it; raises Unavailable as the calls of logins do."""
@@ -131,8 +138,30 @@ class Store(Protocol):
     def failures(self, since: float) -> list[Failure]:
         """Tell the wrong codes younger than ``since``, oldest first, times by the wall clock."""
 
+    def enrolment(self, user: str) -> Enrolment | None:
+        """Tell how the canonical ``user`` is enrolled with the service."""
+
+    def enrolments(self) -> list[Enrolment]:
+        """All enrolments, ordered by user."""
+
+    def save_enrolment(self, enrolment: Enrolment) -> str:
+        """Keep an enrolment in place of the user's old one, unless its id is somebody else's; tell whose it is."""
+
+    def forget_enrolment(self, user: str) -> None:
+        """Forget how somebody is enrolled."""
+
     def together(self) -> AbstractContextManager[None]:
         """Make the calls within it one transaction: on disk when it ends, or, with Unavailable, not at all."""
+
+
+class Phones(Protocol):
+    """Somebody who can read telephone numbers."""
+
+    def normalise(self, text: str, region: str) -> str | None:
+        """Write a number as ``+``, country code and digits; None when it is not unambiguously one.
+
+        ``region`` is the ISO 3166 region that national numbers are of, or empty.
+        """
 
 
 class Patterns(Protocol):

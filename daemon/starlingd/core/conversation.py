@@ -19,6 +19,7 @@ from starlingd.core.sentences import FAILED, TOO_MANY_SESSIONS
 from starlingd.core.steps import (
     Conversation,
     CountSessions,
+    Enrol,
     FindGroups,
     FindIdentity,
     Interrupted,
@@ -27,6 +28,7 @@ from starlingd.core.steps import (
     Probe,
     Reply,
     Reuse,
+    Say,
     Step,
 )
 from starlingd.core.verdicts import refuse, refuse_for
@@ -119,6 +121,9 @@ def _learn(fact: Fact, login: Login, known: Known, rules: Rules) -> Generator[St
         key = policy.grace_key(login, account, rules)
         entry, now = yield Reuse(key, policy.basis_of(login, account, rules))  # type: ignore[arg-type]  # decide saw it
         return replace(known, told=told, entry=entry), now
+    if fact is Fact.ENROLLED:
+        enrolled, now = yield Enrol(login.user, account.name)
+        return replace(known, told=told, enrolled=enrolled), now
     mapped, now = yield from _find_identity(login, rules)
     return replace(known, told=told, mapped=mapped), now
 
@@ -145,6 +150,8 @@ def _follow(login: Login, facts: Facts, rules: Rules, known: Known, plan: Plan, 
         verdict = _let_in(plan, rules)
     else:
         candidate = _candidate(login, facts, rules, known, plan)
+        if prompted and known.enrolled.is_new and rules.provisioning is not None:
+            yield Say(rules.provisioning.welcome)
         if prompted:
             verdict = yield from ask_until_decided(candidate, facts.answers_spent)
         else:
@@ -180,6 +187,8 @@ def _candidate(login: Login, facts: Facts, rules: Rules, known: Known, plan: Pla
 
 def _denied(plan: Plan, known: Known) -> Verdict:
     verdict = refuse(plan.reason or Reason.INTERNAL_ERROR, Result.AUTH_ERR, rule=plan.rule)
+    if known.enrolled.note:
+        verdict = replace(verdict, evidence={"provisioning": known.enrolled.note})
     if plan.reason is Reason.CONNECTION_LIMIT:
         return replace(verdict, sentence=TOO_MANY_SESSIONS.format(open=known.sessions))
     return verdict

@@ -72,6 +72,8 @@ class Reason(StrEnum):
     TOO_MANY_ATTEMPTS = "too_many_attempts"
     NOT_ENROLLED = "not_enrolled"
     MAPPING_FAILED = "mapping_failed"
+    PROVISIONING_FAILED = "provisioning_failed"
+    PROVISIONING_CHANGED = "provisioning_changed"
     UNKNOWN_USER = "unknown_user"
     ROOT_NOT_PERMITTED = "root_not_permitted"
     ACCOUNT_DISABLED = "account_disabled"

@@ -14,6 +14,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from starlingd.core import grace
+from starlingd.core.enrolment import NO_SAY, Enrolled
 from starlingd.core.model import Account, Reason
 from starlingd.core.rules import Allow, OnMappingFailure
 
@@ -35,6 +36,7 @@ LIMIT_RULE = "connection_limit by=client_ip_gateway_user.limit"
 GRACE_RULE = "authentication_cache"
 EXPLICIT_RULE = "usermapping source=explicit"
 DIRECTORY_RULE = "usermapping source=ldap_server"
+PROVISIONING_RULE = "starling_auto_provision"
 DOMAIN_RULE = "username_transform.append_domain"
 
 EXEMPTIONS = frozenset({Reason.BREAK_GLASS, Reason.EXEMPT_USER_LIST, Reason.EXEMPT_NETWORK, Reason.EXEMPT_LDAP_GROUP})
@@ -54,6 +56,7 @@ class Fact(Enum):
     SESSIONS = "sessions"
     GRACE = "grace"
     MAPPED = "mapped"
+    ENROLLED = "enrolled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,7 @@ class Known:
     sessions: int = 0
     entry: grace.Entry | grace.Miss = grace.Miss.OFF
     mapped: Mapped = field(default_factory=Mapped)
+    enrolled: Enrolled = NO_SAY
 
 
 class Ending(StrEnum):
@@ -223,6 +227,23 @@ class _Walk:
         explicit = explicit_identity(self.login, account, self.rules)
         if explicit is not None:
             return self._ask(explicit, EXPLICIT_RULE)
+        return self._enrol() or self._map_otherwise(account)
+
+    def _enrol(self) -> Plan | Fact | None:
+        """Take the id that provisioning has or makes; without a number and an address it has no say."""
+        if self.rules.provisioning is None:
+            return None
+        if Fact.ENROLLED not in self.known.told:
+            return Fact.ENROLLED
+        enrolled = self.known.enrolled
+        if enrolled.reason is not None:
+            return self._end(Ending.DENY, enrolled.reason, "provisioning", enrolled.note, PROVISIONING_RULE)
+        if enrolled.identity:
+            return self._ask(enrolled.identity, PROVISIONING_RULE)
+        self._note("provisioning", "skipped: no number or no address", PROVISIONING_RULE)
+        return None
+
+    def _map_otherwise(self, account: Account) -> Plan | Fact:
         if not self.rules.mapping_attribute:
             return self._ask(account.name, "")
         return self._map_by_directory(account)

@@ -60,6 +60,14 @@ class FindIdentity:
 
 
 @dataclass(frozen=True, slots=True)
+class Enrol:
+    """Find how ``name``, whose account is ``user``, is enrolled, and enrol them if need be. Answer: ``Enrolled``."""
+
+    name: str
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
 class CountSessions:
     """Count the sessions of ``user`` from ``place``, those about to be opened included. Answer: a number."""
 
@@ -147,6 +155,7 @@ Step = (
     | LookUp
     | FindGroups
     | FindIdentity
+    | Enrol
     | CountSessions
     | Reuse
     | Inquire

@@ -69,6 +69,11 @@ class Audit:
         }
         self._write(event, f"{event} of {user}: {reason}", fields)
 
+    def enrolment(self, user: str, identity: str) -> None:
+        """Write that somebody was enrolled with the service."""
+        fields = {"OUTCOME": Outcome.ALLOW, "USER": user, "IDENTITY": identity}
+        self._write("enrolment", f"{user} was enrolled", fields, warning=True)
+
     def unlock(self, user: str, by: str) -> None:
         """Write that somebody's wrong codes were forgotten, and who wanted that."""
         fields = {"OUTCOME": Outcome.ALLOW, "USER": user, "BY": by}

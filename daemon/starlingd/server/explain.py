@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlingd.core import grace, policy, steps
 from starlingd.core.conversation import plan_login
+from starlingd.core.enrolment import NO_SAY
 from starlingd.core.model import Reason
 from starlingd.core.policy import Decided, Ending
 from starlingd.ports import Unavailable
@@ -16,6 +17,7 @@ from starlingd.server.lookups import Lookups
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from starlingd.core.enrolment import Enrolled
     from starlingd.core.grace import Entry, Miss, Moment
     from starlingd.core.model import Login
     from starlingd.core.policy import Known, Plan
@@ -74,19 +76,31 @@ class _Looks:
 
     async def look(self, step: steps.Step) -> object:
         """Answer one step."""
-        pools = self._host.pools
         match step:
             case steps.LookUp():
-                return await pools.accounts.run(WAIT, self._host.accounts.look_up, step.user)
+                return await self._host.pools.accounts.run(WAIT, self._host.accounts.look_up, step.user)
             case steps.CountSessions():
                 return self._host.logins.count(step.user, step.place)
             case steps.Reuse():
                 return await self._peek(step)
+        return await self._ask_directory(step)
+
+    async def _ask_directory(self, step: steps.Step) -> object:
+        match step:
             case steps.FindGroups():
                 return await self._lookups.groups(step.names, step.groups)
             case steps.FindIdentity():
                 return await self._lookups.identity(step.user, step.attribute)
-        return None
+            case steps.Enrol():
+                return await self._enrolled(step)
+        return None  # a pause
+
+    async def _enrolled(self, step: steps.Enrol) -> Enrolled:
+        rule = self._current.rules.provisioning
+        if rule is None:
+            return NO_SAY
+        person = await self._lookups.person(step.name)
+        return await self._host.enrolments.look(step.user, person, rule)
 
     async def _peek(self, step: steps.Reuse) -> Entry | Miss:
         entry = await self._host.pools.store.run(WAIT, self._host.store.grace_entry, step.key)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from starlingd.core.rules import Rules
     from starlingd.ports import Accounts, Directory, Patterns, SecondFactor, Store
     from starlingd.server.audit import Audit
+    from starlingd.server.enrolments import Enrolments
     from starlingd.server.logins import Logins
     from starlingd.server.workers import Workers
 
@@ -77,6 +78,7 @@ class Host:
     logins: Logins
     pushes: PushLedger
     current: Current | None
+    enrolments: Enrolments
     attempts: Attempts = field(default_factory=Attempts)
     decoy: Decoy = field(default_factory=Decoy)
     guesses: Guesses = field(default_factory=lambda: Guesses(Failures()))

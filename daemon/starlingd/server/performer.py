@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pam_starling.protocol import MAX_ANSWER
 from starlingd.core import steps
+from starlingd.core.enrolment import NO_SAY
 from starlingd.core.model import Check, NotStarted, PushStatus, Started, Unavailable
 from starlingd.core.policy import place_of
 from starlingd.server.lookups import Lookups
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from starlingd.core.attempts import Connection
+    from starlingd.core.enrolment import Enrolled
     from starlingd.core.grace import Entry, Miss
     from starlingd.core.model import Account, Login
     from starlingd.core.policy import Groups, Mapped
@@ -54,12 +56,14 @@ class Performer:
         self._lookups = Lookups(current.directory, host.pools.directory, current.rules, login.deadline)
         self.account: Account | None = None
         self.reused = False
+        self._provisioned = ""
         self._performers: dict[type[steps.Step], Callable[[Any], Awaitable[Any]]] = {
             steps.Say: self._say,
             steps.Ask: self._ask,
             steps.LookUp: self._look_up,
             steps.FindGroups: self._find_groups,
             steps.FindIdentity: self._find_identity,
+            steps.Enrol: self._enrol,
             steps.CountSessions: self._count_sessions,
             steps.Reuse: self._reuse,
             steps.Inquire: self._inquire,
@@ -87,6 +91,16 @@ class Performer:
 
     async def _find_identity(self, step: steps.FindIdentity) -> Mapped:
         return await self._lookups.identity(step.user, step.attribute)
+
+    async def _enrol(self, step: steps.Enrol) -> Enrolled:
+        rule = self._current.rules.provisioning
+        if rule is None:
+            return NO_SAY
+        person = await self._lookups.person(step.name)
+        provider, calls, seconds = self._current.provider, self._host.pools.provider, self._seconds()
+        enrolled = await self._host.enrolments.of(step.user, person, rule, provider, calls, seconds)
+        self._provisioned = enrolled.identity
+        return enrolled
 
     async def _count_sessions(self, step: steps.CountSessions) -> int:
         return self._host.logins.count(step.user, step.place)
@@ -153,7 +167,18 @@ class Performer:
             await self._host.decoy.replay("verify")
             return Check.WRONG
         with self._host.decoy.observe("verify"):
-            return await self._call(self._current.provider.verify, step.identity, step.code)
+            check = await self._call(self._current.provider.verify, step.identity, step.code)
+        if check is Check.NOT_ENROLLED:
+            await self._disown(step.identity, step.user)
+        return check
+
+    async def _disown(self, identity: str, user: str) -> None:
+        """Note that the service no longer knows an id that provisioning made."""
+        if identity == self._provisioned:
+            try:
+                await self._host.enrolments.disown(user)
+            except Unavailable as outage:
+                log.warning("that %s is not enrolled any more is not noted: %s", user, outage)
 
     async def _start_push(self, step: steps.StartPush) -> Started | NotStarted:
         rules, now = self._current.rules, time.monotonic()
@@ -180,7 +205,10 @@ class Performer:
             await self._host.decoy.replay("start_push")
             return Started("")
         with self._host.decoy.observe("start_push"):
-            return await self._call(self._current.provider.start_push, step.identity, step.push)
+            started = await self._call(self._current.provider.start_push, step.identity, step.push)
+        if started is NotStarted.NOT_ENROLLED:
+            await self._disown(step.identity, step.user)
+        return started
 
     async def _check_push(self, step: steps.CheckPush) -> PushStatus:
         if step.identity is None:
@@ -211,6 +239,10 @@ class Performer:
         except Unavailable as outage:
             log.warning("an attempt of %s is not noted: %s", user, outage)
 
+    def _seconds(self) -> float:
+        """Tell how long a call of the provider may take now."""
+        return max(SHORTEST_CALL, min(self._current.call_timeout, self._login.deadline - time.monotonic()))
+
     async def _call(self, call: Callable[..., T], *args: object) -> T:
-        left = max(SHORTEST_CALL, min(self._current.call_timeout, self._login.deadline - time.monotonic()))
+        left = self._seconds()
         return await self._host.pools.provider.run(left + SHORTEST_CALL, call, *args, left)

@@ -5,12 +5,14 @@ Writing is plain SQL through sqlite-utils: its own insert() commits whatever tra
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from starlingd.adapters.sqlite import rows
 from starlingd.adapters.sqlite.file import StateFile
 from starlingd.adapters.sqlite.schema import MIGRATIONS
 from starlingd.core import grace
+from starlingd.core.enrolment import Enrolment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -167,6 +169,31 @@ class SqliteStore:
         with self._file.transaction() as database:
             found = database.query("select * from failures where at > ? order by at", [since])
             return [(row["user"], row["place"], row["at"], bool(row["cleared"])) for row in found]
+
+    def enrolment(self, user: str) -> Enrolment | None:
+        """Tell how somebody is enrolled."""
+        with self._file.transaction() as database:
+            found = database.query("select * from enrolments where user = ?", [user])
+            return next((Enrolment(**row) for row in found), None)
+
+    def enrolments(self) -> list[Enrolment]:
+        """Tell all enrolments."""
+        with self._file.transaction() as database:
+            return [Enrolment(**row) for row in database.query("select * from enrolments order by user")]
+
+    def save_enrolment(self, enrolment: Enrolment) -> str:
+        """Keep an enrolment, unless its id is bound to somebody else already."""
+        with self._file.transaction() as database:
+            found = database.query("select user from enrolments where identity = ?", [enrolment.identity])
+            owner = next((str(row["user"]) for row in found), enrolment.user)
+            if owner == enrolment.user:
+                _put(database, "enrolments", asdict(enrolment))
+            return owner
+
+    def forget_enrolment(self, user: str) -> None:
+        """Forget how somebody is enrolled."""
+        with self._file.transaction() as database:
+            database.execute("delete from enrolments where user = ?", [user])
 
     def close(self) -> None:
         """Close the file."""

@@ -45,7 +45,12 @@ _GRACE_AND_SESSIONS = (
     "create index failures_by_user on failures (user, place)",
     "create index failures_by_age on failures (at)",
 )
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_RECORDS_AND_PUSHES, _GRACE_AND_SESSIONS)
+_ENROLMENTS = (
+    """create table enrolments (
+        user text primary key, identity text not null unique, phone text not null, email text not null,
+        made real not null, disowned real not null default 0) strict, without rowid""",
+)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_RECORDS_AND_PUSHES, _GRACE_AND_SESSIONS, _ENROLMENTS)
 
 
 def migrate(database: Database) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from starlingd.adapters.starling.answers import Reply
+    from starlingd.core.enrolment import Contact
     from starlingd.core.model import Push
 
 __all__ = ["Starling"]
@@ -35,6 +36,7 @@ __all__ = ["Starling"]
 _log = logging.getLogger("starlingd.starling")
 
 _VERIFY = "/v1/Users/{id}/verify"
+_USERS = "/v1/Users"
 _PUSH = "/v1/Users/{id}/approvalrequests"
 _STATUS = "/v1/ApprovalRequests/{id}"
 
@@ -118,6 +120,16 @@ class Starling:
             return PushStatus.EXPIRED
         if reply.succeeded:
             return self._status(reply.text("status"))
+        raise self._failure(reply)
+
+    def enrol(self, contact: Contact, timeout: float) -> str | None:
+        """Create a user, or find the one with this number and address; None when the service takes neither."""
+        content = {"phone": contact.phone, "email": contact.email, "displayName": contact.display_name}
+        reply = self._call("POST", _USERS, "", timeout, body=json.dumps(content).encode())
+        if reply.succeeded:
+            return reply.text("id")
+        if reply.status == HTTPStatus.BAD_REQUEST:
+            return None
         raise self._failure(reply)
 
     def probe_token(self, timeout: float) -> None:
