@@ -9,6 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner, Result
+
+from starlingd.cli.main import main
 from starlingd.core.grace import Entry, Key
 from starlingd.core.rules import Grace, Rules
 from starlingd.server.host import Rights
@@ -64,3 +67,13 @@ def fill(bastion: Bastion, *keys: Key) -> None:
     """Have everybody asked just now."""
     moment = bastion.host.moment()
     bastion.store.entries |= {key: Entry("1000 alice", moment, moment, 1) for key in keys}
+
+
+async def starlingctl(whole: Whole, *arguments: object) -> Result:
+    """Run starlingctl against a daemon of this process, in a thread of its own."""
+    return await asyncio.to_thread(run, whole.control, *arguments)
+
+
+def run(control: Path, *arguments: object) -> Result:
+    """Run starlingctl with this control socket."""
+    return CliRunner().invoke(main, ["--socket", str(control), *map(str, arguments)])

@@ -4,9 +4,7 @@ import asyncio
 import os
 import resource
 import signal
-import subprocess
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -14,24 +12,9 @@ import pytest
 from starlingd.core.model import Process
 from starlingd.server.deaths import Deaths
 from starlingd.server.processes import is_alive
+from tests.unit.children import child
 
 PATIENCE = 5.0
-
-
-def process_of(pid: int) -> Process:
-    """Tell a process with its start time, as its own entry in /proc does."""
-    return Process(pid, int(Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()[19]))
-
-
-@contextmanager
-def child() -> Iterator[Process]:
-    """Offer a process that lives until it is killed."""
-    running = subprocess.Popen(["sleep", "1000"])
-    try:
-        yield process_of(running.pid)
-    finally:
-        running.kill()
-        running.wait()
 
 
 def open_descriptors() -> int:

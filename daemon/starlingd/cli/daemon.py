@@ -21,6 +21,8 @@ SOCKET = Path("/run/starlingd/control.sock")
 PATIENCE = 35.0
 """Seconds to wait for an answer; longer than the daemon takes for any."""
 REFUSED, UNREACHABLE = 1, 3
+WIDEST = 10_000
+"""Characters in a line of a table at most."""
 
 
 def ask(command: str, **request: object) -> Any:  # noqa: ANN401  JSON
@@ -32,7 +34,7 @@ def ask(command: str, **request: object) -> Any:  # noqa: ANN401  JSON
         sys.exit(_fail(f"{path} does not exist: is starlingd-control.socket running?", UNREACHABLE))
     except PermissionError:
         sys.exit(_fail(f"{path}: only root and members of the group starling-admin may ask", UNREACHABLE))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         sys.exit(_fail(f"the daemon does not answer: {error}", UNREACHABLE))
     if "error" in answer:
         sys.exit(_fail(str(answer["error"]), REFUSED))
@@ -67,12 +69,14 @@ def show_json(value: object) -> None:
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], nothing: str) -> None:
-    """Print rows under headings, or the sentence ``nothing``."""
+    """Print rows under headings, or the sentence ``nothing``. Nothing is cut to fit: a program may read it too."""
     table = Table(*columns, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*(Text(printable(str(cell))) for cell in row))
     if table.row_count:
-        Console(soft_wrap=True).print(table)
+        console = Console()
+        console.width = max(console.width, console.measure(table, options=console.options.update(width=WIDEST)).maximum)
+        console.print(table, soft_wrap=True)
     else:
         click.echo(nothing)
 

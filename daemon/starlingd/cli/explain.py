@@ -26,7 +26,7 @@ class Moment(click.ParamType):
         """Make wall-clock seconds of what was typed."""
         try:
             return datetime.fromisoformat(value).astimezone(UTC).timestamp()
-        except ValueError:
+        except (ValueError, OverflowError):
             self.fail(f"{value!r} is not a time such as 2026-11-24T03:00", param, ctx)
 
 
@@ -51,4 +51,5 @@ def explain(  # its options, one each
     show_table(("step", "result", "rule"), rows, "nothing was looked at")
     asked = f", as {plan['identity']}" if plan["identity"] else ""
     why = f" ({plan['reason']})" if plan["reason"] else ""
-    click.echo(printable(f"\n{user} would be {OUTCOMES[plan['outcome']]}{asked}{why}"))
+    click.echo()
+    click.echo(printable(f"{user} would be {OUTCOMES[plan['outcome']]}{asked}{why}"))

@@ -44,7 +44,7 @@ def list_(user: str | None, address: str | None, *, as_json: bool) -> None:
 @click.option("--all", "everybody", is_flag=True, help="Everybody's entries.")
 def forget(user: str | None, address: str | None, *, everybody: bool) -> None:
     """Forget the entries of USER, of an address, or all: the next login is asked."""
-    if not (user or address or everybody):
-        raise click.UsageError("name a USER, an address with --from, or say --all")
+    if bool(user or address) == everybody:
+        raise click.UsageError("name a USER, an address with --from, or both; or say --all")
     answer = ask("grace forget", user=user, **{"from": address})
     click.echo(f"{answer['forgotten']} forgotten")

@@ -78,6 +78,8 @@ def _end(session: dict[str, Any]) -> bool:
         if not is_alive(process):
             return True
         return any(_signal(descriptor, number) for number in (signal.SIGTERM, signal.SIGKILL))
+    except ProcessLookupError:
+        return True  # it has ended by itself since
     finally:
         os.close(descriptor)
 
