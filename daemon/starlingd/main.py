@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from starlingd import config
 from starlingd.adapters.journal import JournalAuditLog
+from starlingd.adapters.ldap import LdapDirectory
 from starlingd.adapters.nss import NssAccounts
 from starlingd.adapters.patterns import RegexPatterns
 from starlingd.adapters.phones import Phones
@@ -98,7 +99,10 @@ def _load(path: Path) -> Loaded:
     try:
         settings = config.read(path, config.daemon_secrets())
         rights = Rights(settings.control.operators, settings.control.helpdesk)
-        current = Current(settings.rules, _provider(settings), settings.starling.http_timeout, rights=rights)
+        rules, directory = settings.rules, None
+        if rules.directory is not None:
+            directory = LdapDirectory(rules.directory)
+        current = Current(rules, _provider(settings), settings.starling.http_timeout, directory, rights)
     except config.ConfigError as error:
         return None, f"misconfigured, every login is denied: {error.problems[0]}"
     except Unavailable as outage:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 ENTRY = "pam_python.so /usr/lib/pam-starling/entry.py"
 RECIPES = "/usr/share/doc/pam-starling/recipes"
 EXTRA_PEOPLE = ("expired", "forger")
+UNMAPPED = ("newcomer", "ldapper")
+"""Accounts that no explicit mapping names."""
 
 
 def unix_name(behaviour: str) -> str:
@@ -34,7 +36,7 @@ def unix_name(behaviour: str) -> str:
 
 def people() -> list[str]:
     """Tell all accounts of the bastion."""
-    return [*map(unix_name, BEHAVIOURS), *EXTRA_PEOPLE]
+    return [*map(unix_name, BEHAVIOURS), *EXTRA_PEOPLE, *UNMAPPED]
 
 
 @dataclass

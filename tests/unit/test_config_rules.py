@@ -157,12 +157,6 @@ def test_each_kind_of_mistake_is_named_with_what_to_write_instead(text: str, pla
         ),
         (DIRECTORY.replace("[ldap_server]\nname = corp\n", ""), (POLICY, ""), "is not used"),
         (
-            f"[usermapping source=ldap_server]\nuser_attribute = cn\n{DIRECTORY}",
-            ("usermapping source=ldap_server", "user_attribute"),
-            "without effect in this version",
-        ),
-        (f"[{BY_GROUP}]\nallow = no_user\nexcept = a\n{DIRECTORY}", (BY_GROUP, "allow"), "without effect"),
-        (
             "[starling_auto_provision]\nemail_attribute = mail\n",
             ("starling_auto_provision", "phone_attribute"),
             "is missing, so that nobody is enrolled",

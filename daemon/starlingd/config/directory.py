@@ -34,7 +34,6 @@ GROUP_FILTERS = {
     DirectorySchema.RFC2307BIS: "(&(objectClass=groupOfNames)(member={dn}))",
 }
 MEMORY_TTL = 3600
-NOT_YET = "is checked, and without effect in this version, which asks no directory yet: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,18 +199,18 @@ def _is_near(uri: str) -> bool:
         return url.hostname == "localhost"
 
 
-def _uses(found: Values) -> Iterator[tuple[str, str, str]]:
-    """Tell each section and key that needs a directory, and what follows when none is asked."""
+def _uses(found: Values) -> Iterator[tuple[str, str]]:
+    """Tell each section and key that needs a directory."""
     if found[lists.BY_GROUP].allow is not None:
-        yield lists.BY_GROUP.name, "allow", "nobody is exempt by a group"
+        yield lists.BY_GROUP.name, "allow"
     if found[DIRECTORY_MAPPING].user_attribute is not None:
-        yield DIRECTORY_MAPPING.name, "user_attribute", "who has no explicit mapping follows on_mapping_failure"
+        yield DIRECTORY_MAPPING.name, "user_attribute"
     if provisioning(found) is not None:
-        yield PROVISIONING.name, "phone_attribute", "nobody is enrolled"
+        yield PROVISIONING.name, "phone_attribute"
 
 
 def _needed(found: Values, notes: Notes) -> None:
-    for section, name, consequence in _uses(found):
+    for section, name in _uses(found):
         if found[DIRECTORY].name is None:
             notes.problem(
                 section,
@@ -219,7 +218,6 @@ def _needed(found: Values, notes: Notes) -> None:
                 "needs a directory: write [ldap_server] with name, and [ldap_server_policy NAME]",
                 depends_on=[(DIRECTORY.name, "name")],
             )
-        notes.warn(section, name, NOT_YET + consequence)
 
 
 def _halves(found: Values, notes: Notes) -> None:
@@ -237,7 +235,7 @@ def _owners(found: Values, notes: Notes) -> None:
     used = found.each(POLICY).get(found[DIRECTORY].name or "")
     if used is None or used.schema is not DirectorySchema.AD:
         return
-    for section, name, _ in _uses(found):
+    for section, name in _uses(found):
         if section != lists.BY_GROUP.name:
             notes.warn(
                 section,

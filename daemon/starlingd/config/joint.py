@@ -185,7 +185,11 @@ def _unreachable(values: Values, notes: Notes) -> None:
 
 def _unenrolled(values: Values, notes: Notes) -> None:
     if values[AUTH].not_enrolled.action is not NotEnrolled.DENY:
-        notes.warn("auth", "not_enrolled", directory.NOT_YET + "whom Starling does not know is refused")
+        notes.warn(
+            "auth",
+            "not_enrolled",
+            "is checked, and without effect in this version: whom Starling does not know is refused",
+        )
 
 
 def _enforcement(values: Values, notes: Notes) -> None:
