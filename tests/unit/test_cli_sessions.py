@@ -54,6 +54,11 @@ def ended(process: Process) -> signal.Signals:
     return signal.Signals(os.WTERMSIG(status))
 
 
+def is_running(process: Process) -> bool:
+    """Tell whether a child has not ended, not even as a zombie."""
+    return os.waitpid(process.pid, os.WNOHANG) == (0, 0)
+
+
 def test_sessions_are_listed_in_a_table_or_in_json(directory: Path) -> None:
     async def test(bastion: Bastion, whole: Whole) -> None:
         empty = await starlingctl(whole, "sessions", "list")
@@ -112,7 +117,7 @@ def test_a_process_that_took_over_the_pid_is_left_alone(directory: Path) -> None
             result = await starlingctl(whole, "sessions", "end", process.pid)
             assert (result.exit_code, result.output) == (0, "ended\n"), "that session has ended before"
             assert is_alive(process)
-            assert os.waitpid(process.pid, os.WNOHANG) == (0, 0)
+            assert is_running(process)
 
     controlled(directory, test, Rules())
 
