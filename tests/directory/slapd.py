@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import subprocess
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,6 +13,7 @@ import trustme
 
 from starlingd.config.directory import GROUP_FILTERS, USER_FILTERS
 from starlingd.core.rules import DirectoryPolicy, DirectorySchema, Tls
+from tests.directory.ldif import entry, escaped
 from tests.directory.population import SECRET
 from tests.directory.processes import Server, answers, free_port
 
@@ -35,7 +35,10 @@ objectclass ( 1.3.6.1.1.1.2.0 NAME 'posixAccount' SUP top AUXILIARY
 objectclass ( 1.3.6.1.1.1.2.1 NAME 'shadowAccount' SUP top AUXILIARY MUST uid MAY shadowExpire )
 objectclass ( 1.3.6.1.1.1.2.2 NAME 'posixGroup' SUP top AUXILIARY MUST gidNumber )
 """
-"""What rfc2307bis is about: a posixGroup that is auxiliary, so that a groupOfNames can be one (slapd has the numbers built in)."""
+"""What rfc2307bis is about: a posixGroup that is auxiliary, so that a groupOfNames can be one.
+
+The numbers are built into slapd.
+"""
 
 CONFIGURATION = """
 include /etc/ldap/schema/core.schema
@@ -62,13 +65,21 @@ access to * by dn.exact="{reader}" read
 class Slapd(Server):
     """A slapd with a population."""
 
-    def __init__(self, place: Path, schema: DirectorySchema, people: Population, size_limit: str = "unlimited") -> None:
+    def __init__(
+        self,
+        place: Path,
+        schema: DirectorySchema,
+        people: Population,
+        size_limit: str = "unlimited",
+        host: str = "127.0.0.1",
+    ) -> None:
+        self.host = host
         self.place, self.port, self.ldaps_port = place, free_port(), free_port()
         self.schema = schema
         self.ldapi = f"ldapi://{quote(str(place / 'ldapi'), safe='')}"
         self.ca_file = place / "ca.pem"
         command = ["/usr/sbin/slapd", "-d", "0", "-f", str(place / "slapd.conf"), "-h", self._addresses()]
-        super().__init__(command, place / "log", lambda: answers("127.0.0.1", self.ldaps_port))
+        super().__init__(command, place / "log", lambda: answers(host, self.ldaps_port))
         self._write(size_limit)
         self._fill(ldif(people, schema))
 
@@ -89,15 +100,15 @@ class Slapd(Server):
         return replace(made, **changes)
 
     def _addresses(self) -> str:
-        return f"ldap://127.0.0.1:{self.port} ldaps://127.0.0.1:{self.ldaps_port} {self.ldapi}"
+        return f"ldap://{self.host}:{self.port} ldaps://{self.host}:{self.ldaps_port} {self.ldapi}"
 
     def _write(self, size_limit: str) -> None:
         (self.place / "db").mkdir(parents=True)
         authority = trustme.CA(key_type=trustme.KeyType.ECDSA)
         authority.cert_pem.write_to_path(str(self.ca_file))
-        authority.issue_cert("localhost", key_type=trustme.KeyType.ECDSA).private_key_and_cert_chain_pem.write_to_path(
-            str(self.place / "server.pem")
-        )
+        authority.issue_cert(
+            "localhost", self.host, key_type=trustme.KeyType.ECDSA
+        ).private_key_and_cert_chain_pem.write_to_path(str(self.place / "server.pem"))
         bis = self.place / "bis.schema"
         bis.write_text(BIS_SCHEMA)
         is_bis = self.schema is DirectorySchema.RFC2307BIS
@@ -120,9 +131,11 @@ class Slapd(Server):
 
 
 @contextmanager
-def running(place: Path, schema: DirectorySchema, people: Population, size_limit: str = "unlimited") -> Iterator[Slapd]:
+def running(
+    place: Path, schema: DirectorySchema, people: Population, size_limit: str = "unlimited", host: str = "127.0.0.1"
+) -> Iterator[Slapd]:
     """Run a slapd for as long as the context lasts."""
-    slapd = Slapd(place, schema, people, size_limit)
+    slapd = Slapd(place, schema, people, size_limit, host)
     slapd.start()
     try:
         yield slapd
@@ -143,16 +156,6 @@ def ldif(people: Population, schema: DirectorySchema) -> str:
     return "\n".join(entries)
 
 
-def entry(dn: str, *pairs: tuple[str, str | bytes]) -> str:
-    """Write one entry, everything in base64."""
-    lines = [f"dn:: {_base64(dn)}", *(f"{name}:: {_base64(value)}" for name, value in pairs)]
-    return "\n".join([*lines, ""])
-
-
-def _base64(value: str | bytes) -> str:
-    return base64.b64encode(value if isinstance(value, bytes) else value.encode()).decode()
-
-
 def dn_of(name: str) -> str:
     """Tell where a person is."""
     return f"uid={name},ou=People,{BASE}"
@@ -160,8 +163,7 @@ def dn_of(name: str) -> str:
 
 def group_dn(group: Group) -> str:
     """Tell where a group is."""
-    escaped = "".join(f"\\{each}" if each in ',+"\\<>;#' else each for each in group.name)
-    return f"cn={escaped},ou={group.unit},{BASE}"
+    return f"cn={escaped(group.name)},ou={group.unit},{BASE}"
 
 
 def _person(someone: Someone, number: int, people: Population) -> str:
