@@ -91,3 +91,25 @@ def test_a_login_that_waits_when_it_stops_is_answered_and_its_push_forgotten(
     sandbox.approve(push["id"])
     assert [event["STARLING_REASON"] for event in bastion.audit()] == ["busy"]
     assert not bastion.audit("session_open")
+
+
+def test_a_reload_with_a_bad_file_says_in_the_journal_and_the_status_what_to_write(bastion: Bastion) -> None:
+    pid = show(bastion, "MainPID")
+    bastion.write_configuration(auth="max_atempts = 3")
+    bastion.shell("systemctl reload starlingd.service")
+    [event] = bastion.await_audit("reload")
+    said = [str(entry.get("MESSAGE")) for entry in bastion.journal() if entry.get("_PID") == pid]
+    assert any("reload" in line and "max_attempts" in line for line in said), said
+    assert event["STARLING_OUTCOME"] == "deny"
+    assert "max_attempts" in show(bastion, "StatusText")
+    assert "in as approves" in bastion.log_in("approves", "").text
+    bastion.write_configuration()
+    bastion.shell("systemctl reload starlingd.service")
+    assert bastion.await_audit("reload", 2)[1]["STARLING_OUTCOME"] == "allow"
+    assert show(bastion, "StatusText") == "ready"
+    assert show(bastion, "MainPID") == pid
+
+
+def test_it_leaves_no_core_dump_that_would_hold_tokens(bastion: Bastion) -> None:
+    limits = bastion.shell("cat /proc/$(systemctl show -P MainPID starlingd.service)/limits")
+    assert re.search(r"^Max core file size\s+0\s+0\s", limits, re.MULTILINE)
