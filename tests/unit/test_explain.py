@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from starlingd.core.rules import Allow, Rules, UserList
+from starlingd.core.rules import Allow, Question, Rules, UserList
 from starlingd.ports import Fault, Unavailable
 from tests.daemon_under_test import RIGHT_CODE, Bastion, Connection, Whole
 from tests.unit.controlling import ADDRESS, CACHED, GRACE, KEY, ask, controlled
@@ -79,6 +79,28 @@ def test_explain_tells_of_grace_the_limit_and_a_lock_out_as_a_login_would_find_t
         assert await told(**{"from": "192.0.2.1"}) == ("deny", "too_many_attempts", "auth.max_failures")
 
     controlled(directory, test, replace(CACHED, connection_limit=2))
+
+
+@pytest.mark.parametrize(
+    ("service", "required", "reason"),
+    [("cron", True, "question_refused"), ("cron", False, "exempt_user_list"), ("sshd", True, "exempt_user_list")],
+)
+def test_explain_tells_of_a_question_that_nobody_can_be_asked(
+    directory: Path,
+    service: str,
+    required: bool,  # noqa: FBT001
+    reason: str,
+) -> None:
+    listed = UserList("robots", Allow.NO_USER, frozenset({"alice"}))
+    rules = Rules(user_list=listed, questions=(Question(1, "why", "Why?", required=required),))
+
+    async def test(bastion: Bastion, whole: Whole) -> None:
+        result = (await ask(whole, "explain", user="alice", service=service, **{"from": ADDRESS}))["result"]
+        assert result["reason"] == reason
+        login = Connection(bastion, 1, service=service)
+        assert (await login.authenticate(*["why"] * (service == "sshd")))["reason"] == reason
+
+    controlled(directory, test, rules)
 
 
 def test_explain_changes_nothing_and_calls_nobody(directory: Path) -> None:

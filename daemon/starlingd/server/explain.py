@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from starlingd.core import grace, policy, steps
+from starlingd.core import grace, policy, questions, steps
 from starlingd.core.conversation import plan_login
 from starlingd.core.enrolment import NO_SAY
 from starlingd.core.model import Reason
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from starlingd.core.grace import Entry, Miss, Moment
     from starlingd.core.model import Login
     from starlingd.core.policy import Known, Plan
+    from starlingd.core.rules import Rules
     from starlingd.server.host import Current, Host
 
 WAIT = 10.0
@@ -31,6 +32,7 @@ async def explain(host: Host, current: Current, login: Login, at: Moment) -> Pla
     """Tell the plan of ``login`` at the moment ``at``. Raises Unavailable."""
     looks = _Looks(host, current, login, at)
     known, plan = await _drive(plan_login(login, current.rules), looks)
+    plan = _unless_unanswered(plan, login, current.rules)
     if plan.ending is not Ending.SECOND_FACTOR or known.account is None:
         return plan
     user, place = known.account.name, policy.place_of(login)
@@ -40,6 +42,18 @@ async def explain(host: Host, current: Current, login: Login, at: Moment) -> Pla
     seconds = until - time.monotonic()
     step = Decided("attempts", f"too many wrong codes; none is taken for {seconds:.0f} s", "auth.max_failures")
     return replace(plan, ending=Ending.DENY, reason=Reason.TOO_MANY_ATTEMPTS, rule=step.rule, steps=(*plan.steps, step))
+
+
+def _unless_unanswered(plan: Plan, login: Login, rules: Rules) -> Plan:
+    """Refuse a login that must answer a question and whose service cannot be asked any."""
+    question = questions.required(rules)
+    if question is None or login.service in rules.interactive_services:
+        return plan
+    if plan.ending is Ending.DENY or plan.reason is Reason.BREAK_GLASS:
+        return plan
+    rule = f"question_{question.number}"
+    step = Decided("questions", f"must be answered, and nobody can be asked over {login.service}", rule)
+    return replace(plan, ending=Ending.DENY, reason=Reason.QUESTION_REFUSED, rule=rule, steps=(*plan.steps, step))
 
 
 async def _drive(gathering: Generator[Any, Any, tuple[Known, Plan, float]], looks: _Looks) -> tuple[Known, Plan]:
