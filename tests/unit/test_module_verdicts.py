@@ -36,9 +36,10 @@ class Application:
     """A pamh whose user answers every prompt with a code."""
 
     exception = ConversationError
-    service, rhost, tty = "login", "", "tty1"
+    rhost, tty = "", "tty1"
 
-    def __init__(self) -> None:
+    def __init__(self, service: str | None = "login") -> None:
+        self.service = service
         self.env: dict[str, str] = {}
 
     def get_user(self, _: str | None) -> str:
@@ -143,3 +144,9 @@ def test_only_done_with_a_result_of_the_hook_is_a_result(
     else:
         result = login.run(hook, pamh, [f"socket={path}"])  # type: ignore[arg-type]
         assert (type(result), result) == (int, expected)
+
+
+def test_an_application_without_a_service_is_refused() -> None:
+    with pytest.raises(Refusal) as refusal:
+        login.run("authenticate", Application(None), ["services=login,"])  # type: ignore[arg-type]
+    assert refusal.value.why == "the PAM service  is not among services="

@@ -106,3 +106,13 @@ def test_a_session_needs_no_client(stack: Stack, connection: Connection, operati
     with Peer(stack.socket, [HELLO, READ, SUCCESS]):
         outcome = stack.run(operation, options=connection.options, descriptors=[connection.server.fileno()])
     assert outcome == Outcome(pam.SUCCESS, "", [])
+
+
+def test_a_terminal_has_no_client_to_watch(connection: Connection) -> None:
+    """Whatever login inherits or is told, it runs on a terminal, whose end ends it."""
+    connection.client.close()
+    with Stack("login") as login, Peer(login.socket, [HELLO, READ, SUCCESS]) as peer:
+        outcome = login.run(options=connection.options, descriptors=[connection.server.fileno()])
+    assert outcome == Outcome(pam.SUCCESS, "", [])
+    assert "conn" not in peer.received[0][0][1]
+    assert float(peer.received[0][0][1]["deadline"]) <= 50
