@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pam_starling import login
+from pam_starling import login, protocol
 from pam_starling.client import Refusal
 from pam_starling.protocol import ProtocolError, decode, encode
 
@@ -144,6 +144,29 @@ def test_only_done_with_a_result_of_the_hook_is_a_result(
     else:
         result = login.run(hook, pamh, [f"socket={path}"])  # type: ignore[arg-type]
         assert (type(result), result) == (int, expected)
+
+
+def test_a_client_who_hangs_up_while_the_verdict_is_read_is_not_let_in(
+    speaker: tuple[Speaker, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a late success sshd opens a session for nobody; the wait for the verdict is over by then."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        server, (address, port) = listener.accept()
+
+    def read_slowly(packet: bytes) -> tuple[str, dict[str, str]]:
+        if packet == speaker[0].packet:
+            client.close()
+        return decode(packet)
+
+    speaker[0].packet = encode("done", {"result": "success", "env.PAM_STARLING_LOGIN": "id-1"})
+    pamh = Application("sshd")
+    pamh.env["SSH_CONNECTION"] = f"{address} {port} 127.0.0.1 {server.getsockname()[1]}"
+    monkeypatch.setattr(protocol, "decode", read_slowly)
+    with server, pytest.raises(Refusal) as refusal:
+        login.run("account", pamh, [f"socket={speaker[1]}"])  # type: ignore[arg-type]
+    assert refusal.value.why == "the client hung up"
+    assert "PAM_STARLING_LOGIN" not in pamh.env
 
 
 def test_an_application_without_a_service_is_refused() -> None:
