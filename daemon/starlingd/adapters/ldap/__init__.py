@@ -16,7 +16,7 @@ from starlingd.adapters.ldap.line import Line, parse_uri, system_look_up
 from starlingd.adapters.ldap.link import Entry, Link, Search
 from starlingd.adapters.ldap.links import Links
 from starlingd.adapters.ldap.schemas import SCHEMAS, compared, number, sid
-from starlingd.adapters.ldap.words import escape, text, texts
+from starlingd.adapters.ldap.words import escape, is_called, texts
 from starlingd.core.directory import Membership, Person
 from starlingd.core.rules import DirectorySchema
 
@@ -57,7 +57,7 @@ class LdapDirectory:
         named_by = compared(self._policy.user_filter, "user")
         search = Search(self._policy.base_dn, search_filter, self._attributes(*attributes, *named_by), most=1)
         found = self._links.ask(lambda link: link.search(search), self._budget(timeout))
-        if not found or not _is_called(found[0], user, named_by):
+        if not found or (named_by and not is_called(found[0], user, named_by)):
             return None
         return self._person(found[0], attributes, user)
 
@@ -123,16 +123,6 @@ class LdapDirectory:
         if own is None or primary is None:
             return {}
         return {groups_of.PRIMARY: f"{own.rpartition('-')[0]}-{primary}"}
-
-
-def _is_called(entry: Entry, user: str, attributes: Sequence[str]) -> bool:
-    """Tell whether an entry is ``user``'s by our own comparison too.
-
-    A server's may be looser: AD takes é for e, and stringprep folds look-alikes. Without an attribute that the filter
-    compares with the whole name, the filter alone decides.
-    """
-    values = [value for attribute in attributes for value in entry.values.get(attribute.lower(), ())]
-    return not attributes or user.casefold() in {read.casefold() for read in map(text, values) if read is not None}
 
 
 def _name(entry: Entry, attribute: str, user: str) -> str:

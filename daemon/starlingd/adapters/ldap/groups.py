@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from starlingd.adapters.ldap.budget import Refusal
 from starlingd.adapters.ldap.link import Entry, Search
 from starlingd.adapters.ldap.schemas import SCHEMAS, compared, sid
-from starlingd.adapters.ldap.words import escape, same_dn, text
+from starlingd.adapters.ldap.words import escape, is_called, same_dn, text
 from starlingd.core.directory import Membership, Person
 from starlingd.core.rules import DirectorySchema
 from starlingd.ports import Fault
@@ -51,15 +51,17 @@ def _is_ad(policy: DirectoryPolicy) -> bool:
 def _find(link: Link, policy: DirectoryPolicy, group: str) -> Entry | None:
     """Find the one group of this name or DN; None when there is none. Raises Refusal when there are several."""
     schema = SCHEMAS[policy.schema]
-    wanted = ("objectSid",) if _is_ad(policy) else ("gidNumber", *_listing(policy))
+    wanted = ("cn", "objectSid") if _is_ad(policy) else ("cn", "gidNumber", *_listing(policy))
     if "=" in group:
         search = Search(group, schema.group_class, wanted, only=True, most=1)
     else:
         search = Search(policy.base_dn, f"(&{schema.group_class}(cn={escape(group)}))", wanted, most=1)
     found = link.search(search)
-    if found and not _is_ad(policy) and not _is_below(found[0].dn, policy.base_dn):
+    if not found or ("=" not in group and not is_called(found[0], group, ("cn",))):
+        return None
+    if not _is_ad(policy) and not _is_below(found[0].dn, policy.base_dn):
         raise Refusal(f"group {group!r} is not below base_dn", Fault.MISCONFIGURED)
-    return found[0] if found else None
+    return found[0]
 
 
 def _is_below(dn: str, base: str) -> bool:

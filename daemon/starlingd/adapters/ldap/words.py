@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from starlingd.adapters.ldap.link import Entry
+
 LONGEST_VALUE = 1024
 """Bytes of a value; a longer one is unusable."""
 
@@ -52,6 +54,15 @@ def texts(values: Iterable[bytes]) -> tuple[tuple[str, ...], bool]:
     """Read an attribute's values: those that are usable, and whether any is not."""
     read = [text(value) for value in values]
     return tuple(each for each in read if each is not None), None in read
+
+
+def is_called(entry: Entry, name: str, attributes: Iterable[str]) -> bool:
+    """Tell whether an entry has this name by our own comparison too.
+
+    A server's may be looser: AD takes é for e and cuts at NUL, and stringprep folds look-alikes.
+    """
+    values = [value for attribute in attributes for value in entry.values.get(attribute.lower(), ())]
+    return name.casefold() in {read.casefold() for read in map(text, values) if read is not None}
 
 
 def same_dn(dn: str) -> str:
