@@ -52,6 +52,7 @@ TLSCACertificateFile {place}/ca.pem
 TLSCertificateFile {place}/server.pem
 TLSCertificateKeyFile {place}/server.pem
 sizelimit {size_limit}
+referral ldap://127.0.0.1:1/
 database mdb
 suffix "{base}"
 directory {place}/db
@@ -72,16 +73,17 @@ class Slapd(Server):
         people: Population,
         size_limit: str = "unlimited",
         host: str = "127.0.0.1",
+        more: str = "",
     ) -> None:
         self.host = host
         self.place, self.port, self.ldaps_port = place, free_port(), free_port()
         self.schema = schema
         self.ldapi = f"ldapi://{quote(str(place / 'ldapi'), safe='')}"
         self.ca_file = place / "ca.pem"
-        command = ["/usr/sbin/slapd", "-d", "0", "-f", str(place / "slapd.conf"), "-h", self._addresses()]
+        command = ["/usr/sbin/slapd", "-d", "stats", "-f", str(place / "slapd.conf"), "-h", self._addresses()]
         super().__init__(command, place / "log", lambda: answers(host, self.ldaps_port))
         self._write(size_limit)
-        self._fill(ldif(people, schema))
+        self._fill(ldif(people, schema) + "\n" + more)
 
     def policy(self, **changes: object) -> DirectoryPolicy:
         """Make a policy that suits it; StartTLS unless changed."""
@@ -98,6 +100,10 @@ class Slapd(Server):
             ca_file=str(self.ca_file),
         )
         return replace(made, **changes)
+
+    def did(self, what: str) -> int:
+        """Tell how often its log says that it did something, ACCEPT, BIND or SRCH."""
+        return (self.place / "log").read_text(errors="replace").count(f" {what} ")
 
     def _addresses(self) -> str:
         return f"ldap://{self.host}:{self.port} ldaps://{self.host}:{self.ldaps_port} {self.ldapi}"
@@ -132,10 +138,15 @@ class Slapd(Server):
 
 @contextmanager
 def running(
-    place: Path, schema: DirectorySchema, people: Population, size_limit: str = "unlimited", host: str = "127.0.0.1"
+    place: Path,
+    schema: DirectorySchema,
+    people: Population,
+    size_limit: str = "unlimited",
+    host: str = "127.0.0.1",
+    more: str = "",
 ) -> Iterator[Slapd]:
-    """Run a slapd for as long as the context lasts."""
-    slapd = Slapd(place, schema, people, size_limit, host)
+    """Run a slapd for as long as the context lasts; ``more`` is LDIF."""
+    slapd = Slapd(place, schema, people, size_limit, host, more)
     slapd.start()
     try:
         yield slapd
