@@ -89,7 +89,7 @@ class Names:
 
     def addresses(self, host: str, port: int, budget: Budget) -> Sequence[Resolver]:
         """Tell a host's addresses; raises Outage when there are none or the budget does not suffice."""
-        with suppress(OSError):
+        with suppress(OSError, UnicodeError):
             return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
         with self._lock:
             running = self._running.get((host, port))

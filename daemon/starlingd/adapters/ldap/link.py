@@ -208,6 +208,7 @@ def _connection(sock: PlainSocket | TlsSocket, address: Address, policy: Directo
         client_strategy=ldap3.SAFE_SYNC,
         authentication=ldap3.SASL if external else None,
         sasl_mechanism=ldap3.EXTERNAL if external else None,
+        sasl_credentials="" if external else None,  # empty, not absent: then the server would ask for them
         auto_bind=ldap3.AUTO_BIND_NONE,
         auto_referrals=False,
         auto_range=False,
