@@ -9,6 +9,7 @@ from dataclasses import astuple, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from starlingd.core import grace
+from starlingd.core.enrolment import LoopState
 from starlingd.core.model import Account, Check, NotStarted, PushStatus, Started
 from starlingd.ports import Fault, Unavailable
 
@@ -119,10 +120,11 @@ class MemoryStore:
     kept: dict[str, Record] = field(default_factory=dict)
     failed_pushes: list[tuple[str, float, bool]] = field(default_factory=list)
     entries: dict[Key, Entry] = field(default_factory=dict)
-    reuses: dict[str, tuple[Key, float]] = field(default_factory=dict)
+    reuses: dict[str, tuple[Key, Entry, Entry]] = field(default_factory=dict)
     open: dict[str, Lease] = field(default_factory=dict)
     wrong_codes: list[Failure] = field(default_factory=list)
     enrolled: dict[str, Enrolment] = field(default_factory=dict)
+    loop: LoopState = field(default_factory=LoopState)
     outage: Exception | None = None
 
     def save_record(self, record: Record) -> None:
@@ -150,10 +152,16 @@ class MemoryStore:
             self._give_back(login_id)
 
     def _give_back(self, login_id: str) -> None:
-        key, authenticated = self.reuses.pop(login_id, (None, 0.0))
-        entry = self.entries.get(key) if key else None
-        if key and entry and entry.authenticated.wall == authenticated:
-            self.entries[key] = replace(entry, reuses=max(0, entry.reuses - 1))
+        if login_id not in self.reuses:
+            return
+        key, before, after = self.reuses.pop(login_id)
+        entry = self.entries.get(key)
+        if entry and entry.authenticated == after.authenticated:
+            used = before.used if entry.used == after.used else entry.used
+            self.entries[key] = replace(entry, reuses=max(0, entry.reuses - 1), used=used)
+        for other, (of, earlier, later) in self.reuses.items():
+            if of == key and later.authenticated == after.authenticated and earlier.used == after.used:
+                self.reuses[other] = (of, before, later)
 
     def open_session(self, lease: Lease, earned: tuple[Key, Entry] | None) -> None:
         """Turn a record into a session."""
@@ -179,10 +187,11 @@ class MemoryStore:
     def reuse(self, login_id: str, key: Key, basis: str, rule: Grace, now: Moment) -> Entry | Miss:
         """Take a reuse."""
         self._fail()
-        found = grace.judge(self.entries.get(key), basis, rule, now)
-        if isinstance(found, grace.Entry):
+        before = self.entries.get(key)
+        found = grace.judge(before, basis, rule, now)
+        if before and isinstance(found, grace.Entry):
             self.entries[key] = found
-            self.reuses[login_id] = (key, found.authenticated.wall)
+            self.reuses[login_id] = (key, before, found)
         return found
 
     def grace_entry(self, key: Key) -> Entry | None:
@@ -252,6 +261,38 @@ class MemoryStore:
         """Forget how somebody is enrolled."""
         self._fail()
         self.enrolled.pop(user, None)
+
+    def enrolments_of(self, users: Iterable[str]) -> Mapping[str, Enrolment]:
+        """Tell some enrolments."""
+        self._fail()
+        return {user: self.enrolled[user] for user in users if user in self.enrolled}
+
+    def mark_seen(self, users: Iterable[str], at: float) -> None:
+        """Note who was seen."""
+        self._fail()
+        for user in set(users) & set(self.enrolled):
+            self.enrolled[user] = replace(self.enrolled[user], seen=at)
+
+    def not_seen_since(self, at: float) -> list[str]:
+        """Tell who was seen and is no more."""
+        self._fail()
+        return sorted(kept.user for kept in self.enrolled.values() if 0 < kept.seen < at and not kept.blocked)
+
+    def block(self, users: Iterable[str], *, blocked: bool) -> None:
+        """Block some."""
+        self._fail()
+        for user in set(users) & set(self.enrolled):
+            self.enrolled[user] = replace(self.enrolled[user], blocked=blocked)
+
+    def provisioning_state(self) -> LoopState:
+        """Tell what the loop remembers."""
+        self._fail()
+        return self.loop
+
+    def save_provisioning_state(self, state: LoopState) -> None:
+        """Keep what the loop remembers."""
+        self._fail()
+        self.loop = state
 
     @contextmanager
     def together(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from starlingd.core.directory import Membership, Person
-    from starlingd.core.enrolment import Contact, Enrolment
+    from starlingd.core.enrolment import Contact, Enrolment, LoopState
     from starlingd.core.failures import Failure
     from starlingd.core.grace import Entry, Key, Miss, Moment
     from starlingd.core.model import Account, Check, NotStarted, Push, PushStatus, Started
@@ -149,6 +149,24 @@ class Store(Protocol):
 
     def forget_enrolment(self, user: str) -> None:
         """Forget how somebody is enrolled."""
+
+    def enrolments_of(self, users: Iterable[str]) -> Mapping[str, Enrolment]:
+        """Tell how these users are enrolled, by user; who is not is left out."""
+
+    def mark_seen(self, users: Iterable[str], at: float) -> None:
+        """Note that the loop saw these users in its groups; who is not enrolled is left out."""
+
+    def not_seen_since(self, at: float) -> list[str]:
+        """Tell who was seen once, but not since ``at``, and is not blocked yet; ordered."""
+
+    def block(self, users: Iterable[str], *, blocked: bool) -> None:
+        """Block these users' enrolments, or block them no more."""
+
+    def provisioning_state(self) -> LoopState:
+        """Tell what the loop remembers."""
+
+    def save_provisioning_state(self, state: LoopState) -> None:
+        """Keep what the loop remembers."""
 
     def together(self) -> AbstractContextManager[None]:
         """Make the calls within it one transaction: on disk when it ends, or, with Unavailable, not at all."""

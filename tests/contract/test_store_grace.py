@@ -75,7 +75,7 @@ def test_a_login_without_a_session_gives_its_reuse_back_once(store: Store) -> No
     assert reuses(store) == 1
     entry = store.grace_entry(KEY)
     assert entry
-    assert entry.used == later(2), "what was used stays used: it only shortens"
+    assert entry.used == later(1), "a use that no session followed is none"
 
 
 def test_a_session_keeps_the_reuse_it_took(store: Store) -> None:

@@ -186,4 +186,4 @@ def test_a_pam_service_that_is_not_ours_is_refused(bastion: Bastion) -> None:
     refused = bastion.shell("pamtester other-service approves authenticate 2>&1", check=False)
     assert "Authentication failure" in refused
     messages = [entry["MESSAGE"] for entry in bastion.journal() if entry.get("SYSLOG_IDENTIFIER") == "pam_starling"]
-    assert messages == ["authenticate: refused: the PAM service 'other-service' is not among services="]
+    assert messages == ["authenticate refused: the PAM service other-service is not among services="]

@@ -11,6 +11,7 @@ import trustme
 
 from starlingd import config
 from starlingd.config import DEFINITION, KnownSecrets, Settings
+from starlingd.core.provisioning import OnLeaving
 from starlingd.core.rules import (
     Allow,
     Bind,
@@ -51,6 +52,7 @@ BASE = {
     PROVISION: {"email_attribute": "mail", "phone_attribute": "mobile"},
     "ldap_server": {"name": "corp"},
     POLICY: {"uri": "ldaps://dc", "base_dn": "dc=x", "schema": "rfc2307", "bind_dn": "cn=b", "bind_password": "p"},
+    "provisioning": {"groups": "staff"},
     "question_N": {"prompt": "Ticket?", "key": "ticket"},
     "https_proxy": {"server": "proxy", "username": "u", "password": "p"},
 }
@@ -70,6 +72,10 @@ def of(section: str, name: str) -> Look:
 
 def rule(name: str) -> Look:
     return of("", name)
+
+
+def loop(name: str) -> Look:
+    return lambda settings: getattr(settings.loop, name)
 
 
 def directory(name: str) -> Look:
@@ -117,6 +123,13 @@ CASES: dict[tuple[str, str], tuple[str, Look, object]] = {
     ("auth", "on_mapping_failure"): ("keep", rule("on_mapping_failure"), OnMappingFailure.KEEP),
     ("account", "without_second_factor"): ("push", rule("without_second_factor"), WithoutSecondFactor.PUSH),
     ("account", "push_timeout"): ("30", rule("account_push_timeout"), 30),
+    ("provisioning", "groups"): ("a, b", loop("groups"), ("a", "b")),
+    ("provisioning", "interval"): ("2h", loop("interval"), 7200),
+    ("provisioning", "rate_limit"): ("7", loop("rate_limit"), 7),
+    ("provisioning", "on_leaving"): ("block", loop("on_leaving"), OnLeaving.BLOCK),
+    ("provisioning", "dry_run"): ("yes", loop("dry_run"), True),
+    ("provisioning", "max_errors"): ("3", loop("max_errors"), 3),
+    ("provisioning", "max_shrink"): ("50", loop("max_shrink"), 0.5),
     ("control", "operators"): ("ops, sre", lambda settings: settings.control.operators, {"ops", "sre"}),
     ("control", "helpdesk"): ("desk", lambda settings: settings.control.helpdesk, {"desk"}),
     ("connection_limit by=client_ip_gateway_user", "limit"): ("10", rule("connection_limit"), 10),
@@ -174,7 +187,7 @@ CASES: dict[tuple[str, str], tuple[str, Look, object]] = {
     ("logging", "log_level"): ("debug", lambda settings: settings.log_level, "debug"),
 }
 NEEDED_BESIDES = {
-    ("username_transform", "append_domain"): {PROVISION: {}},
+    ("username_transform", "append_domain"): {PROVISION: {}, "provisioning": {}},
     (POLICY, "tls"): {POLICY: {"uri": "ldap://localhost"}},
 }
 """What else must be different for a case to be right."""

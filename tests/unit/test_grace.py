@@ -303,9 +303,13 @@ class _Authentication:
 
     basis: str
     at: Moment
-    last: Moment
-    reusing: set[str] = field(default_factory=set)
-    """The logins that went in on it, or are about to."""
+    uses: dict[str, Moment] = field(default_factory=dict)
+    """The logins that went in on it, or are about to, and when; in their order."""
+
+    @property
+    def last(self) -> Moment:
+        """When it was last of use to somebody."""
+        return next(reversed(self.uses.values()), self.at)
 
 
 class _Interleaved(RuleBasedStateMachine):
@@ -359,8 +363,7 @@ class _Interleaved(RuleBasedStateMachine):
                 assert isinstance(found, Entry) == self.may_go_in(key)
                 if isinstance(found, Entry):
                     self.check_promises(key, found)
-                    self.real[key].last = now
-                    self.real[key].reusing.add(login_id)
+                    self.real[key].uses[login_id] = now
                     if saved:
                         self.remember(login_id, key, Factor.NONE)
         if not saved:
@@ -373,7 +376,7 @@ class _Interleaved(RuleBasedStateMachine):
         real, policy = self.real.get(key), self.policy
         if real is None or real.basis != self.basis or policy.reuse_limit == 0:
             return False
-        if 0 < policy.reuse_limit <= len(real.reusing):
+        if 0 < policy.reuse_limit <= len(real.uses):
             return False
         ages = age(real.at, self.now), age(real.last, self.now)
         return None not in ages and ages[0] <= policy.hard_timeout and ages[1] <= policy.soft_timeout  # type: ignore[operator]
@@ -381,7 +384,7 @@ class _Interleaved(RuleBasedStateMachine):
     def check_promises(self, key: Key, found: Entry) -> None:
         real, policy, now = self.real[key], self.policy, self.now
         assert (found.authenticated, found.used) == (real.at, now)
-        assert policy.reuse_limit < 0 or len(real.reusing) + 1 <= policy.reuse_limit
+        assert policy.reuse_limit < 0 or len(real.uses) + 1 <= policy.reuse_limit
         for then, longest in ((real.at, policy.hard_timeout), (real.last, policy.soft_timeout)):
             assert 0.0 <= now.wall - then.wall <= longest
             assert then.boot != now.boot or 0.0 <= now.boottime - then.boottime <= longest
@@ -397,7 +400,7 @@ class _Interleaved(RuleBasedStateMachine):
         self.store.open_session(_lease(record), record.earned)
         if record.factor is Factor.CODE and record.key:
             at = Moment(record.wall, record.made, record.boot)
-            self.real[record.key] = _Authentication(record.basis, at, at)
+            self.real[record.key] = _Authentication(record.basis, at)
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
@@ -409,7 +412,7 @@ class _Interleaved(RuleBasedStateMachine):
 
     def give_back(self, login_id: str) -> None:
         for real in self.real.values():
-            real.reusing.discard(login_id)
+            real.uses.pop(login_id, None)
 
     # what time, machines and administrators do
 
@@ -427,7 +430,8 @@ class _Interleaved(RuleBasedStateMachine):
         self.store = self.store_again()
         self.store.give_back_orphans()
         for real in self.real.values():
-            real.reusing &= self.waiting.keys() | self.opened
+            known = self.waiting.keys() | self.opened
+            real.uses = {login_id: at for login_id, at in real.uses.items() if login_id in known}
 
     @rule(seconds=PAUSES)
     def the_machine_reboots(self, seconds: float) -> None:
@@ -463,7 +467,7 @@ class _Interleaved(RuleBasedStateMachine):
             key: (entry.basis, entry.authenticated, entry.used, entry.reuses)
             for key, entry in self.store.grace_entries()
         }
-        happened = {key: (real.basis, real.at, real.last, len(real.reusing)) for key, real in self.real.items()}
+        happened = {key: (real.basis, real.at, real.last, len(real.uses)) for key, real in self.real.items()}
         assert kept == happened
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from starlingd.cli import check, explain, grace, operate, sessions
+from starlingd.cli import check, explain, grace, operate, provision, sessions, user
 
 PACKAGE = "pam-starling"
 
@@ -41,5 +41,7 @@ for command in (
     sessions.sessions,
     operate.unlock,
     operate.reload,
+    provision.provision,
+    user.user,
 ):
     main.add_command(command)

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from starlingd.config import lists, values
 from starlingd.config.schema import Section, key
+from starlingd.core.provisioning import Loop, OnLeaving
 from starlingd.core.rules import WELCOME, DirectoryPolicy, DirectorySchema, OnChange, Provisioning, Tls
 
 if TYPE_CHECKING:
@@ -81,6 +82,19 @@ class ProvisioningForm:
 
 
 @dataclass(frozen=True, slots=True)
+class LoopForm:
+    """Values of [provisioning]."""
+
+    groups: tuple[str, ...] = key(values.groups, (), "groups whose members are enrolled ahead of time")
+    interval: float = key(values.seconds(60, 30 * 86400), 3600, "seconds from one run to the next")
+    rate_limit: int = key(values.integer(1, 6000), 60, "people enrolled in a minute at most")
+    on_leaving: OnLeaving = key(values.choice(OnLeaving), OnLeaving.KEEP, "what becomes of who leaves the groups")
+    dry_run: bool = key(values.boolean, default=False, meaning="only report")
+    max_errors: int = key(values.integer(1, 10_000), 10, "errors after which a run stops")
+    max_shrink: int = key(values.integer(0, 100), 20, "percent of the members that may be missing at once")
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryCacheForm:
     """Values of [memory_cache]."""
 
@@ -92,6 +106,7 @@ DIRECTORY = Section("ldap_server", DirectoryForm, "which directory is asked")
 POLICY = Section("ldap_server_policy", PolicyForm, "a directory", named=True)
 DIRECTORY_MAPPING = Section("usermapping source=ldap_server", DirectoryMappingForm, "Starling ids from the directory")
 PROVISIONING = Section("starling_auto_provision", ProvisioningForm, "enrolment from the directory")
+LOOP = Section("provisioning", LoopForm, "enrolment ahead of time")
 MEMORY_CACHE = Section("memory_cache", MemoryCacheForm, "what is remembered", aliases=("memory-cache",))
 
 
@@ -115,6 +130,22 @@ def policy(found: Values) -> DirectoryPolicy | None:
         timeout=form.timeout,
         pool_size=form.pool_size,
         insecure=form.insecure,
+    )
+
+
+def loop(found: Values) -> Loop | None:
+    """Make the rule of the provisioning loop; None when it is off."""
+    form = found[LOOP]
+    if not form.groups:
+        return None
+    return Loop(
+        groups=form.groups,
+        interval=form.interval,
+        rate_limit=form.rate_limit,
+        on_leaving=form.on_leaving,
+        dry_run=form.dry_run,
+        max_errors=form.max_errors,
+        max_shrink=form.max_shrink / 100,
     )
 
 
@@ -145,6 +176,7 @@ def check(found: Values, notes: Notes) -> None:
         if other != named:
             notes.warn(f"{POLICY.name} {other}", "", "is not used: name it in [ldap_server], or remove it")
     _needed(found, notes)
+    _loop(found, notes)
     _halves(found, notes)
     _owners(found, notes)
 
@@ -207,6 +239,8 @@ def _uses(found: Values) -> Iterator[tuple[str, str]]:
         yield DIRECTORY_MAPPING.name, "user_attribute"
     if provisioning(found) is not None:
         yield PROVISIONING.name, "phone_attribute"
+    if found[LOOP].groups:
+        yield LOOP.name, "groups"
 
 
 def _needed(found: Values, notes: Notes) -> None:
@@ -218,6 +252,16 @@ def _needed(found: Values, notes: Notes) -> None:
                 "needs a directory: write [ldap_server] with name, and [ldap_server_policy NAME]",
                 depends_on=[(DIRECTORY.name, "name")],
             )
+
+
+def _loop(found: Values, notes: Notes) -> None:
+    if found[LOOP].groups and provisioning(found) is None:
+        notes.problem(
+            LOOP.name,
+            "groups",
+            "needs email_attribute and phone_attribute in [starling_auto_provision]",
+            depends_on=[(PROVISIONING.name, "email_attribute"), (PROVISIONING.name, "phone_attribute")],
+        )
 
 
 def _halves(found: Values, notes: Notes) -> None:
@@ -236,7 +280,7 @@ def _owners(found: Values, notes: Notes) -> None:
     if used is None or used.schema is not DirectorySchema.AD:
         return
     for section, name in _uses(found):
-        if section != lists.BY_GROUP.name:
+        if section not in {lists.BY_GROUP.name, LOOP.name}:
             notes.warn(
                 section,
                 name,

@@ -214,6 +214,7 @@ DEFINITION: tuple[Section[Any], ...] = (
     directory.DIRECTORY_MAPPING,
     TRANSFORM,
     directory.PROVISIONING,
+    directory.LOOP,
     directory.MEMORY_CACHE,
     directory.DIRECTORY,
     directory.POLICY,

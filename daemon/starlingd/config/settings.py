@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from starlingd.config import ini, joint, reader, regular, rules
+from starlingd.config import directory, ini, joint, reader, regular, rules
 from starlingd.config.problems import Notes
 from starlingd.config.sections import CONTROL, DEFINITION, HTTPS_PROXY, LOGGING, STARLING
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from starlingd.config.problems import Problem
     from starlingd.config.schema import Values
     from starlingd.config.secrets import Secret, SecretSource
+    from starlingd.core.provisioning import Loop
     from starlingd.core.rules import Rules
 
 LONGEST_CA_FILE = 4 * 1024 * 1024
@@ -58,6 +59,7 @@ class Settings:
     rules: Rules
     warnings: tuple[Problem, ...]
     control: ControlSettings = ControlSettings()
+    loop: Loop | None = None
 
 
 def _read_ca_file(path: Path) -> bytes:
@@ -86,7 +88,13 @@ def build(
         raise notes.error()
     control = ControlSettings(frozenset(values[CONTROL].operators), frozenset(values[CONTROL].helpdesk))
     return Settings(
-        starling, _proxy(values), values[LOGGING].log_level, rules.make(values), notes.error().warnings, control
+        starling,
+        _proxy(values),
+        values[LOGGING].log_level,
+        rules.make(values),
+        notes.error().warnings,
+        control,
+        directory.loop(values),
     )
 
 

@@ -38,6 +38,10 @@ class Enrolment:
     email: str
     made: float
     disowned: float = 0.0
+    seen: float = 0.0
+    """When the provisioning loop last saw the user in its groups; 0 for whoever it never saw."""
+    blocked: bool = False
+    """The loop found that the user has left the groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +64,24 @@ def judge(kept: Enrolment | None, contact: Contact, rule: Provisioning, now: flo
     """Tell what is known of somebody's enrolment; None when the service has to be asked to create it."""
     if kept is None:
         return None
+    if (refusal := _refused(kept, contact, rule)) is not None:
+        return refusal
     if (kept.phone, kept.email) != (contact.phone, contact.email):
-        if rule.on_change is OnChange.REPROVISION:
-            return None
-        changed = [name for name, old, new in _compared(kept, contact, rule) if old != new]
-        return Enrolled(reason=Reason.PROVISIONING_CHANGED, note=f"{' and '.join(changed)} changed since enrolment")
-    if kept.disowned:
-        if 0 <= now - kept.disowned <= rule.forget_after:
-            return Enrolled(reason=Reason.NOT_ENROLLED, note="the service did not know the id lately; try again later")
         return None
-    return Enrolled(kept.identity)
+    if not kept.disowned:
+        return Enrolled(kept.identity)
+    if 0 <= now - kept.disowned <= rule.forget_after:
+        return Enrolled(reason=Reason.NOT_ENROLLED, note="the service did not know the id lately; try again later")
+    return None
+
+
+def _refused(kept: Enrolment, contact: Contact, rule: Provisioning) -> Enrolled | None:
+    if kept.blocked:
+        return Enrolled(reason=Reason.BLOCKED, note="has left the groups of [provisioning]")
+    changed = [name for name, old, new in _compared(kept, contact, rule) if old != new]
+    if changed and rule.on_change is OnChange.REFUSE:
+        return Enrolled(reason=Reason.PROVISIONING_CHANGED, note=f"{' and '.join(changed)} changed since enrolment")
+    return None
 
 
 def _compared(kept: Enrolment, contact: Contact, rule: Provisioning) -> tuple[tuple[str, str, str], ...]:
@@ -77,3 +89,12 @@ def _compared(kept: Enrolment, contact: Contact, rule: Provisioning) -> tuple[tu
         (rule.phone_attribute, kept.phone, contact.phone),
         (rule.email_attribute, kept.email, contact.email),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class LoopState:
+    """What the provisioning loop remembers: when its last run started, whether it came to its end, and its members."""
+
+    started: float = 0.0
+    complete: bool = True
+    members: int = 0

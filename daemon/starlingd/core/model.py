@@ -74,6 +74,7 @@ class Reason(StrEnum):
     MAPPING_FAILED = "mapping_failed"
     PROVISIONING_FAILED = "provisioning_failed"
     PROVISIONING_CHANGED = "provisioning_changed"
+    BLOCKED = "blocked"
     UNKNOWN_USER = "unknown_user"
     ROOT_NOT_PERMITTED = "root_not_permitted"
     ACCOUNT_DISABLED = "account_disabled"

@@ -69,6 +69,12 @@ class Audit:
         }
         self._write(event, f"{event} of {user}: {reason}", fields)
 
+    def provisioning(self, sentence: str, counts: Mapping[str, int], *, complete: bool) -> None:
+        """Write how a run of the provisioning loop ended."""
+        told = " ".join(f"{action}={count}" for action, count in sorted(counts.items()))
+        fields = {"OUTCOME": Outcome.ALLOW if complete else Outcome.DENY, "EVIDENCE": told}
+        self._write("provisioning", f"provisioning: {sentence}", fields, warning=not complete)
+
     def enrolment(self, user: str, identity: str) -> None:
         """Write that somebody was enrolled with the service."""
         fields = {"OUTCOME": Outcome.ALLOW, "USER": user, "IDENTITY": identity}

@@ -13,6 +13,7 @@ import logging
 import pwd
 import socket
 import struct
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from starlingd.server.explain import explain
 from starlingd.server.requests import fold
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Mapping
 
     from starlingd.core.grace import Entry, Key
     from starlingd.core.records import Lease
@@ -43,6 +44,7 @@ _CREDENTIALS = struct.Struct("3i")
 
 log = logging.getLogger("starlingd.control")
 Request = dict[str, Any]
+Command = Callable[["Request", "Peer"], Awaitable[object]]
 
 
 class Refused(Exception):  # noqa: N818  it is what it is called
@@ -83,19 +85,29 @@ class Peer:
 
 
 class Control:
-    """Answers on ``sock``; ``reload`` takes the configuration anew and tells whether it was taken, and a sentence."""
+    """Answers on ``sock``; ``reload`` takes the configuration anew and tells whether it was taken, and a sentence.
 
-    def __init__(self, host: Host, sock: socket.socket, reload: Callable[[], tuple[bool, str]]) -> None:
+    ``more`` are commands by name, with the right that each needs.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        sock: socket.socket,
+        reload: Callable[[], tuple[bool, str]],
+        more: Mapping[str, tuple[Right, Command]] | None = None,
+    ) -> None:
         self._host = host
         self._sock = sock
         self._reload = reload
-        self._commands: Mapping[str, tuple[Right, Callable[[Request, Peer], Awaitable[object]]]] = {
+        self._commands: Mapping[str, tuple[Right, Command]] = {
             "explain": (Right.READ, self._explain),
             "grace list": (Right.READ, self._list_grace),
             "grace forget": (Right.OPERATE, self._forget_grace),
             "sessions list": (Right.READ, self._list_sessions),
             "unlock": (Right.HELP, self._unlock),
             "reload": (Right.OPERATE, self._reload_now),
+            **(more or {}),
         }
 
     async def run(self) -> None:
@@ -149,7 +161,7 @@ class Control:
         current, now = self._current(), self._host.moment()
         wall = _time(request, now.wall)
         at = Moment(wall, now.boottime + wall - now.wall, now.boot)
-        plan = await explain(self._host, current, _hypothetical(request), at)
+        plan = await explain(self._host, current, hypothetical(request), at)
         return {
             "outcome": plan.ending,
             "reason": plan.reason,
@@ -159,7 +171,7 @@ class Control:
         }
 
     async def _list_grace(self, request: Request, _: Peer) -> object:
-        return [_grace_fields(key, entry) for key, entry in await self._entries(request)]
+        return [grace_fields(key, entry) for key, entry in await self._entries(request)]
 
     async def _forget_grace(self, request: Request, _: Peer) -> object:
         keys = [key for key, _ in await self._entries(request)]
@@ -167,7 +179,7 @@ class Control:
         return {"forgotten": len(keys)}
 
     async def _entries(self, request: Request) -> list[tuple[Key, Entry]]:
-        user, place = await self._canonical(_text(request, "user")), _address(request)
+        user, place = await self._canonical(text_of(request, "user")), _address(request)
         kept = await self._host.pools.store.run(PATIENCE, self._host.store.grace_entries)
         return [
             (key, entry) for key, entry in kept if user in ("", key.user) and place in ("", key.client_ip)
@@ -182,10 +194,10 @@ class Control:
         return account.name if account else user
 
     async def _list_sessions(self, _: Request, __: Peer) -> object:
-        return [_session_fields(lease) for lease in self._host.logins.leases]
+        return [session_fields(lease) for lease in self._host.logins.leases]
 
     async def _unlock(self, request: Request, peer: Peer) -> object:
-        user = _text(request, "user")
+        user = text_of(request, "user")
         account = await self._host.pools.accounts.run(PATIENCE, self._host.accounts.look_up, user)
         if account is None:
             raise Refused(f"there is no account {user!a}")
@@ -219,7 +231,8 @@ def _gid(group: str) -> int:
         return -1
 
 
-def _text(request: Request, name: str) -> str:
+def text_of(request: Request, name: str) -> str:
+    """Take a text of a request, empty when absent."""
     text = request.get(name) or ""
     if not isinstance(text, str):
         raise Refused(f"{name} must be a text")
@@ -236,24 +249,24 @@ def _time(request: Request, now: float) -> float:
 
 
 def _address(request: Request) -> str:
-    given = _text(request, "from")
+    given = text_of(request, "from")
     try:
         return fold(given) if given else ""
     except ValueError:
         raise Refused(f"{given!a} is not an address") from None
 
 
-def _hypothetical(request: Request) -> Login:
+def hypothetical(request: Request) -> Login:
     """Make the login that a request asks about; its processes and its deadline mean nothing."""
-    user = _text(request, "user")
+    user = text_of(request, "user")
     if not user:
         raise Refused("whose login?")
     nobody = Process(0, 0)
     return Login(
         user=user,
-        service=_text(request, "service") or "sshd",
+        service=text_of(request, "service") or "sshd",
         client_ip=_address(request),
-        tty=_text(request, "tty"),
+        tty=text_of(request, "tty"),
         connection="",
         auth_info="",
         first_factor="",
@@ -261,11 +274,12 @@ def _hypothetical(request: Request) -> Login:
         parent=nobody,
         deadline=0.0,
         login_id="",
-        ssh_key=_text(request, "key"),
+        ssh_key=text_of(request, "key"),
     )
 
 
-def _grace_fields(key: Key, entry: Entry) -> Request:
+def grace_fields(key: Key, entry: Entry) -> Request:
+    """Tell a grace entry as SEMANTICS §12 has it."""
     return {
         "user": key.user,
         "client_ip": key.client_ip,
@@ -277,7 +291,8 @@ def _grace_fields(key: Key, entry: Entry) -> Request:
     }
 
 
-def _session_fields(lease: Lease) -> Request:
+def session_fields(lease: Lease) -> Request:
+    """Tell an open session."""
     return {
         "user": lease.user,
         "client_ip": lease.client_ip,

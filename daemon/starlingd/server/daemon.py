@@ -19,10 +19,12 @@ from starlingd.core.pushes import PushLedger
 from starlingd.core.steps import ShuttingDown
 from starlingd.ports import Unavailable
 from starlingd.server import notify, processes
+from starlingd.server.commands import Commands
 from starlingd.server.control import Control
 from starlingd.server.guesses import Guesses
 from starlingd.server.listener import Listener
 from starlingd.server.logins import STORE_WAIT
+from starlingd.server.provisioning import ProvisioningLoop
 
 if TYPE_CHECKING:
     import socket
@@ -58,6 +60,7 @@ class Daemon:
         self._tidying: asyncio.Task[None] | None = None
         self._load = load
         self._stop = asyncio.Event()
+        self._provisioning = ProvisioningLoop(host)
 
     async def run(self) -> None:
         """Serve until a signal says stop."""
@@ -70,9 +73,10 @@ class Daemon:
         self._host.logins.lost = self._session_lost
         self._host.recovered = await self._recover()
         listener = Listener(self._host, self._sock)
-        services = [self._stop.wait(), listener.run(), self._sweep(), self._stay_alive()]
+        services = [self._stop.wait(), listener.run(), self._sweep(), self._stay_alive(), self._provisioning.run()]
+        commands = Commands(self._host, self._provisioning)
         if self._control is not None:
-            services.append(Control(self._host, self._control, self.reload).run())
+            services.append(Control(self._host, self._control, self.reload, commands.all()).run())
         notify.ready(sentence)
         tasks = [asyncio.create_task(service) for service in services]
         # None of them ends but by a stop or a bug; without one of them the daemon must not look alive.
@@ -82,6 +86,7 @@ class Daemon:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
         await listener.end_sessions(ShuttingDown(), STOP_TIME)
+        await self._provisioning.stop()
         for task in ended:
             task.result()
 

@@ -50,7 +50,7 @@ class Enrolments:
 
         A call of ``provider`` runs in ``calls`` and may take ``seconds``.
         """
-        contact = self._contact(person, rule)
+        contact = self.contact(person, rule)
         if not isinstance(contact, Contact):
             return contact
         lock = self._under_way.setdefault(user, asyncio.Lock())
@@ -63,7 +63,7 @@ class Enrolments:
 
     async def look(self, user: str, person: Person | None, rule: Provisioning) -> Enrolled:
         """Tell what ``of`` would, without enrolling anybody; who is not enrolled yet has an identity that says so."""
-        contact = self._contact(person, rule)
+        contact = self.contact(person, rule)
         if not isinstance(contact, Contact):
             return contact
         kept = await self._workers.run(STORE_WAIT, self._store.enrolment, user)
@@ -75,7 +75,8 @@ class Enrolments:
         if kept is not None:
             await self._workers.run(STORE_WAIT, self._store.save_enrolment, replace(kept, disowned=time.time()))
 
-    def _contact(self, person: Person | None, rule: Provisioning) -> Contact | Enrolled:
+    def contact(self, person: Person | None, rule: Provisioning) -> Contact | Enrolled:
+        """Find the person's contact, or tell why there is none that can be used."""
         if person is None:
             return Enrolled(reason=Reason.PROVISIONING_FAILED, note="the directory does not know the user")
         if not person.may_log_in:

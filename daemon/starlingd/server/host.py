@@ -17,6 +17,7 @@ from starlingd.server.guesses import Guesses
 from starlingd.server.probe import Probe
 
 if TYPE_CHECKING:
+    from starlingd.core.provisioning import Loop
     from starlingd.core.pushes import PushLedger
     from starlingd.core.rules import Rules
     from starlingd.ports import Accounts, Directory, Patterns, SecondFactor, Store
@@ -42,6 +43,7 @@ class Current:
     provider: SecondFactor
     call_timeout: float
     directory: Directory | None = None
+    loop: Loop | None = None
     rights: Rights = field(default_factory=Rights)
 
 

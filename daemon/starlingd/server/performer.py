@@ -138,9 +138,10 @@ class Performer:
 
     async def _verify(self, step: steps.Verify) -> Check:
         """Check a code, if this user has guesses left; while all of them are under way, wait for one to end."""
-        if not step.guess:
-            return await self._check(step)
         guesses, place = self._host.guesses, place_of(self._login)
+        if not step.guess:
+            locked = guesses.locked_until(step.user, place, self._current.rules) is not None
+            return Check.LOCKED if locked else await self._check(step)
         if not await guesses.begin(step.user, place, self._current.rules):
             return Check.LOCKED
         try:

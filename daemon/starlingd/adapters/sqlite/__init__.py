@@ -12,7 +12,7 @@ from starlingd.adapters.sqlite import rows
 from starlingd.adapters.sqlite.file import StateFile
 from starlingd.adapters.sqlite.schema import MIGRATIONS
 from starlingd.core import grace
-from starlingd.core.enrolment import Enrolment
+from starlingd.core.enrolment import Enrolment, LoopState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -30,6 +30,12 @@ __all__ = ["MIGRATIONS", "SqliteStore"]
 
 LONGEST_FAILURE_AGE = 86400.0
 """Seconds after which a push failure or a wrong code is dropped."""
+_MOMENT = ("wall", "boottime", "boot")
+_SAME_ENTRY = " and ".join(f"authenticated_{part} = :authenticated_{part}" for part in _MOMENT)
+_SAME_USE = " and ".join(f"used_{part} = :used_{part}" for part in _MOMENT)
+_USED_BEFORE = ", ".join(f"used_{part} = :before_{part}" for part in _MOMENT)
+_AFTER_IT = " and ".join(f"before_{part} = :used_{part}" for part in _MOMENT)
+_BEFORE_THAT = ", ".join(f"before_{part} = :before_{part}" for part in _MOMENT)
 _KEY = "user = :user and client_ip = :client_ip and ssh_key = :ssh_key and service = :service"
 
 
@@ -95,11 +101,11 @@ class SqliteStore:
     def reuse(self, login_id: str, key: Key, basis: str, rule: Grace, now: Moment) -> Entry | Miss:
         """Judge an entry and take one reuse of it, for the login ``login_id``."""
         with self._file.transaction() as database:
-            found = grace.judge(_entry(database, key), basis, rule, now)
-            if isinstance(found, grace.Entry):
+            before = _entry(database, key)
+            found = grace.judge(before, basis, rule, now)
+            if before is not None and isinstance(found, grace.Entry):
                 _put(database, "grace", {**rows.key_row(key), **rows.entry_row(found)})
-                taken = {"login_id": login_id, "authenticated_wall": found.authenticated.wall}
-                _put(database, "reuses", {**taken, **rows.key_row(key)})
+                _put(database, "reuses", rows.reuse_row(login_id, key, before, found))
             return found
 
     def grace_entry(self, key: Key) -> Entry | None:
@@ -174,12 +180,12 @@ class SqliteStore:
         """Tell how somebody is enrolled."""
         with self._file.transaction() as database:
             found = database.query("select * from enrolments where user = ?", [user])
-            return next((Enrolment(**row) for row in found), None)
+            return next((rows.enrolment(row) for row in found), None)
 
     def enrolments(self) -> list[Enrolment]:
         """Tell all enrolments."""
         with self._file.transaction() as database:
-            return [Enrolment(**row) for row in database.query("select * from enrolments order by user")]
+            return [rows.enrolment(row) for row in database.query("select * from enrolments order by user")]
 
     def save_enrolment(self, enrolment: Enrolment) -> str:
         """Keep an enrolment, unless its id is bound to somebody else already."""
@@ -187,13 +193,52 @@ class SqliteStore:
             found = database.query("select user from enrolments where identity = ?", [enrolment.identity])
             owner = next((str(row["user"]) for row in found), enrolment.user)
             if owner == enrolment.user:
-                _put(database, "enrolments", asdict(enrolment))
+                _put(database, "enrolments", asdict(enrolment) | {"blocked": int(enrolment.blocked)})
             return owner
 
     def forget_enrolment(self, user: str) -> None:
         """Forget how somebody is enrolled."""
         with self._file.transaction() as database:
             database.execute("delete from enrolments where user = ?", [user])
+
+    def enrolments_of(self, users: Iterable[str]) -> Mapping[str, Enrolment]:
+        """Tell how these users are enrolled."""
+        found: dict[str, Enrolment] = {}
+        with self._file.transaction() as database:
+            for user in users:
+                for row in database.query("select * from enrolments where user = ?", [user]):
+                    found[user] = rows.enrolment(row)
+        return found
+
+    def mark_seen(self, users: Iterable[str], at: float) -> None:
+        """Note who is in the loop's groups."""
+        with self._file.transaction() as database:
+            database.conn.executemany("update enrolments set seen = ? where user = ?", [(at, user) for user in users])
+
+    def not_seen_since(self, at: float) -> list[str]:
+        """Tell who was in the loop's groups and is no more."""
+        left = "select user from enrolments where seen > 0 and seen < ? and not blocked order by user"
+        with self._file.transaction() as database:
+            return [row["user"] for row in database.query(left, [at])]
+
+    def block(self, users: Iterable[str], *, blocked: bool) -> None:
+        """Block enrolments, or no more."""
+        wanted = [(int(blocked), user) for user in users]
+        with self._file.transaction() as database:
+            database.conn.executemany("update enrolments set blocked = ? where user = ?", wanted)
+
+    def provisioning_state(self) -> LoopState:
+        """Tell what the loop remembers."""
+        with self._file.transaction() as database:
+            for row in database.query("select * from provisioning"):
+                return LoopState(row["started"], bool(row["complete"]), row["members"])
+        return LoopState()
+
+    def save_provisioning_state(self, state: LoopState) -> None:
+        """Keep what the loop remembers."""
+        row = {"one": 1, "started": state.started, "complete": int(state.complete), "members": state.members}
+        with self._file.transaction() as database:
+            _put(database, "provisioning", row)
 
     def close(self) -> None:
         """Close the file."""
@@ -212,11 +257,13 @@ def _entry(database: Database, key: Key) -> Entry | None:
 
 
 def _give_back(database: Database, login_id: str) -> None:
-    """Give back the reuse that a login took and no session followed; the last use stays, which only shortens.
+    """Give back the reuse that a login took and no session followed, and the time of its use unless another came.
 
     An entry that a real authentication has replaced since owes nothing.
     """
     for row in list(database.query("select * from reuses where login_id = ?", [login_id])):
-        same = f"{_KEY} and authenticated_wall = :authenticated_wall"
-        database.execute(f"update grace set reuses = max(0, reuses - 1) where {same}", row)
+        database.execute(f"update grace set reuses = max(0, reuses - 1) where {_KEY} and {_SAME_ENTRY}", row)
+        database.execute(f"update grace set {_USED_BEFORE} where {_KEY} and {_SAME_ENTRY} and {_SAME_USE}", row)
+        # Whoever came next remembers this use as the one before.
+        database.execute(f"update reuses set {_BEFORE_THAT} where {_KEY} and {_SAME_ENTRY} and {_AFTER_IT}", row)
         database.execute("delete from reuses where login_id = ?", [login_id])

@@ -6,6 +6,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from starlingd.core.enrolment import Enrolment
 from starlingd.core.grace import Entry, Key, Moment
 from starlingd.core.model import Factor, Process, Reason
 from starlingd.core.records import Lease, Record
@@ -96,6 +97,15 @@ def entry(row: Row) -> Entry:
     return Entry(row["basis"], authenticated, used, row["reuses"])
 
 
+def reuse_row(login_id: str, key: Key, before: Entry, after: Entry) -> Row:
+    """Make the row of a reuse that a login took: which entry it was, and its last use before and after."""
+    moments = {"authenticated": after.authenticated, "used": after.used, "before": before.used}
+    row: Row = {"login_id": login_id, **key_row(key)}
+    for name, moment in moments.items():
+        row |= {f"{name}_wall": moment.wall, f"{name}_boottime": moment.boottime, f"{name}_boot": moment.boot}
+    return row
+
+
 def lease_row(lease: Lease) -> Row:
     """Make the row of an open session."""
     return {
@@ -118,3 +128,8 @@ def lease(row: Row) -> Lease:
     values = dict(row)
     process = Process(values.pop("pid"), values.pop("start"))
     return Lease(process=process, factor=Factor(values.pop("factor")), reason=Reason(values.pop("reason")), **values)
+
+
+def enrolment(row: Row) -> Enrolment:
+    """Make an enrolment of its row."""
+    return Enrolment(**{**row, "blocked": bool(row["blocked"])})

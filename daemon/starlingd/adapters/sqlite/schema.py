@@ -35,7 +35,10 @@ _GRACE_AND_SESSIONS = (
         primary key (user, client_ip, ssh_key, service)) strict, without rowid""",
     """create table reuses (
         login_id text primary key, user text not null, client_ip text not null, ssh_key text not null,
-        service text not null, authenticated_wall real not null) strict, without rowid""",
+        service text not null,
+        authenticated_wall real not null, authenticated_boottime real not null, authenticated_boot text not null,
+        used_wall real not null, used_boottime real not null, used_boot text not null,
+        before_wall real not null, before_boottime real not null, before_boot text not null) strict, without rowid""",
     """create table sessions (
         login_id text primary key, user text not null, service text not null, client_ip text not null,
         tty text not null, pid integer not null, start integer not null, boot text not null, since real not null,
@@ -48,7 +51,11 @@ _GRACE_AND_SESSIONS = (
 _ENROLMENTS = (
     """create table enrolments (
         user text primary key, identity text not null unique, phone text not null, email text not null,
-        made real not null, disowned real not null default 0) strict, without rowid""",
+        made real not null, disowned real not null default 0, seen real not null default 0,
+        blocked integer not null default 0) strict, without rowid""",
+    """create table provisioning (
+        one integer primary key check (one = 1), started real not null, complete integer not null,
+        members integer not null) strict""",
 )
 MIGRATIONS: tuple[tuple[str, ...], ...] = (_RECORDS_AND_PUSHES, _GRACE_AND_SESSIONS, _ENROLMENTS)
 

@@ -1,0 +1,67 @@
+"""starlingctl user: all that is known of somebody, on one screen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from starlingd.cli.daemon import ask, json_option, moment, printable, show_json
+
+
+@click.group("user")
+def user() -> None:
+    """Look at a user."""
+
+
+@user.command("show")
+@click.argument("name")
+@json_option
+def show(name: str, *, as_json: bool) -> None:
+    """Show the account NAME: directory entry, identity, enrolment, grace entries, sessions. Secrets are masked."""
+    found = ask("user show", user=name)
+    if as_json:
+        show_json(found)
+        return
+    for line in _lines(found):
+        click.echo(printable(line))
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    account, plan = found["account"], found.get("plan") or {}
+    lines = [f"account     {account['name']}, uid {account['uid']}"]
+    why = f" ({plan['reason']})" if plan.get("reason") else ""
+    lines.append(f"a login     {plan.get('outcome', 'unknown')}{why} {plan.get('rule') or ''}".rstrip())
+    if plan.get("identity"):
+        lines.append(f"identity    {plan['identity']}")
+    return [*lines, *_directory(found.get("directory")), *_enrolment(found["enrolment"]), *_uses(found)]
+
+
+def _directory(entry: dict[str, Any] | None) -> list[str]:
+    if not entry:
+        return ["directory   no entry"]
+    if "error" in entry:
+        return [f"directory   {entry['error']}"]
+    attributes = [f"            {name}: {', '.join(values)}" for name, values in entry["attributes"].items()]
+    return [f"directory   {entry['dn']} ({entry['standing']})", *attributes]
+
+
+def _enrolment(kept: dict[str, Any] | None) -> list[str]:
+    if not kept:
+        return ["enrolment   none of ours"]
+    blocked = ", blocked" if kept["blocked"] else ""
+    contact = f"{kept['phone']}, {kept['email']}"
+    return [f"enrolment   id {kept['identity']} since {moment(kept['made'])} for {contact}{blocked}"]
+
+
+def _uses(found: dict[str, Any]) -> list[str]:
+    grace = [
+        f"grace       from {entry['client_ip'] or 'anywhere'}, asked {moment(entry['last_authenticated'])}"
+        f", reused {entry['reuse_count']}"
+        for entry in found["grace"]
+    ]
+    sessions = [
+        f"session     from {held['client_ip'] or held['tty']} since {moment(held['since'])}, pid {held['pid']}"
+        for held in found["sessions"]
+    ]
+    return [*(grace or ["grace       none"]), *(sessions or ["sessions    none"])]

@@ -1,0 +1,136 @@
+"""What starlingctl provision and starlingctl user ask of the daemon; ``control`` says who may."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from starlingd.core.model import Reason
+from starlingd.ports import Unavailable
+from starlingd.server.control import Refused, Right, grace_fields, hypothetical, session_fields, text_of
+from starlingd.server.explain import explain
+from starlingd.server.lookups import Lookups
+from starlingd.server.provisioning import Stopped
+
+if TYPE_CHECKING:
+    from starlingd.core.model import Login
+    from starlingd.server.control import Command, Peer, Request
+    from starlingd.server.host import Host
+    from starlingd.server.provisioning import ProvisioningLoop
+
+PATIENCE = 10.0
+
+
+class Commands:
+    """The commands by name, each with the right that it needs."""
+
+    def __init__(self, host: Host, loop: ProvisioningLoop) -> None:
+        self._host = host
+        self._loop = loop
+
+    def all(self) -> dict[str, tuple[Right, Command]]:
+        """Tell the commands."""
+        return {
+            "provision plan": (Right.READ, self._plan),
+            "provision run": (Right.OPERATE, self._run),
+            "provision stop": (Right.OPERATE, self._stop),
+            "provision renew": (Right.OPERATE, self._renew),
+            "provision status": (Right.READ, self._status),
+            "user show": (Right.READ, self._show),
+        }
+
+    async def _plan(self, request: Request, _: Peer) -> object:
+        return self._start(request, dry=True)
+
+    async def _run(self, request: Request, _: Peer) -> object:
+        return self._start(request, dry=False)
+
+    def _start(self, request: Request, *, dry: bool) -> object:
+        groups = request.get("groups") or ()
+        if not all(isinstance(group, str) for group in groups):
+            raise Refused("groups must be names")
+        if self._loop.is_running:
+            raise Refused("a run is under way; see starlingctl provision status")
+        try:
+            return self._loop.start(dry=dry, groups=tuple(groups)).told()
+        except Stopped as why:
+            raise Refused(str(why)) from None
+
+    async def _stop(self, _: Request, __: Peer) -> object:
+        await self._loop.stop()
+        return self._told()
+
+    async def _renew(self, request: Request, _: Peer) -> object:
+        user = text_of(request, "user")
+        try:
+            return {"user": user, "identity": await self._loop.renew(user)}
+        except Stopped as why:
+            raise Refused(str(why)) from None
+
+    async def _status(self, _: Request, __: Peer) -> object:
+        return self._told()
+
+    def _told(self) -> object:
+        return self._loop.last.told() if self._loop.last else None
+
+    async def _show(self, request: Request, _: Peer) -> object:
+        """Tell all that is known of a user; numbers and addresses are masked."""
+        name, current = text_of(request, "user"), self._host.current
+        account = await self._host.pools.accounts.run(PATIENCE, self._host.accounts.look_up, name)
+        if account is None:
+            raise Refused(f"there is no account {name!a}")
+        entries = await self._host.pools.store.run(PATIENCE, self._host.store.grace_entries)
+        kept = await self._host.pools.store.run(PATIENCE, self._host.store.enrolment, account.name)
+        shown: dict[str, Any] = {
+            "account": {"name": account.name, "uid": account.uid},
+            "enrolment": None if kept is None else {
+                "identity": kept.identity,
+                "phone": mask(kept.phone),
+                "email": mask(kept.email),
+                "made": kept.made,
+                "blocked": kept.blocked,
+            },
+            "grace": [grace_fields(key, entry) for key, entry in entries if key.user == account.name],
+            "sessions": [
+                session_fields(lease) for lease in self._host.logins.leases if lease.user == account.name
+            ],
+        }  # fmt: skip
+        if current is not None:
+            shown["plan"] = await self._plan_of(name)
+            shown["directory"] = await self._entry(name)
+        return shown
+
+    async def _plan_of(self, name: str) -> object:
+        login: Login = hypothetical({"user": name})
+        current = self._host.current
+        if current is None:
+            return None
+        try:
+            plan = await explain(self._host, current, login, self._host.moment())
+        except Unavailable as outage:
+            return {"outcome": "unavailable", "reason": f"{outage.port}: {outage.detail}"}
+        return {"outcome": plan.ending, "reason": plan.reason, "rule": plan.rule, "identity": plan.identity}
+
+    async def _entry(self, name: str) -> object:
+        current = self._host.current
+        if current is None or current.directory is None:
+            return None
+        lookups = Lookups(current.directory, self._host.pools.directory, current.rules, time.monotonic() + PATIENCE)
+        try:
+            person = await lookups.person(name)
+        except Unavailable as outage:
+            return {"error": f"{Reason.DIRECTORY_UNAVAILABLE}: {outage.detail}"}
+        if person is None:
+            return None
+        provisioning = current.rules.provisioning
+        hidden = {provisioning.phone_attribute.lower(), provisioning.email_attribute.lower()} if provisioning else set()
+        attributes = {
+            key: [mask(value) if key in hidden else value for value in values]
+            for key, values in person.attributes.items()
+        }
+        return {"dn": person.dn, "standing": person.standing, "attributes": attributes}
+
+
+def mask(text: str) -> str:
+    """Show the ends of a number or an address: enough to tell two apart, not enough to call."""
+    return f"{text[:3]}…{text[-2:]}" if len(text) > 7 else "…"  # noqa: PLR2004
