@@ -18,7 +18,7 @@ from starlingd.core.rules import DirectoryPolicy, DirectorySchema, Tls
 from starlingd.ports import Fault, Unavailable
 from tests.directory import slapd as slapds
 from tests.directory.ldif import entry
-from tests.directory.peers import drips, hangs_up, peer, says
+from tests.directory.peers import drips, hangs_up, message, peer, replies, says
 from tests.directory.population import EVERYBODY, SECRET, Group, Population, Someone
 from tests.directory.slapd import BASE, READER, Slapd
 
@@ -120,27 +120,29 @@ def test_authorities_that_cannot_be_read_are_an_outage(server: Slapd, tmp_path: 
     assert outage_of(server.policy(ca_file=str(tmp_path / "none"))).fault is Fault.MISCONFIGURED
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        bytes.fromhex("300c02010178070a010204000400"),  # protocolError
-        bytes.fromhex("300c02010178070a013404000400"),  # unavailable
-        bytes.fromhex("300c02010161070a010004000400"),  # success, of a bind that nobody asked for
-    ],
-)
-def test_without_starttls_the_password_is_not_said(server: Slapd, answer: bytes) -> None:
-    with peer(says(answer)) as bad:
-        outage_of(server.policy(uri=(f"ldap://localhost:{bad.port}",)))
-    assert b"1.3.6.1.4.1.1466.20037" in bytes(bad.heard)
+EXTENDED, BIND, DONE = b"\x78", b"\x61", b"\x65"
+START_TLS = b"1.3.6.1.4.1.1466.20037"
+
+
+def result(kind: bytes, code: int) -> bytes:
+    """Write an operation that only tells a result."""
+    return kind + bytes.fromhex("070a01") + bytes([code]) + bytes.fromhex("04000400")
+
+
+@pytest.mark.parametrize("answer", [result(EXTENDED, 2), result(EXTENDED, 52), result(BIND, 0), result(DONE, 0)])
+def test_without_starttls_nobody_learns_who_we_are(server: Slapd, answer: bytes) -> None:
+    with peer(replies(answer)) as bad:
+        outage_of(server.policy(uri=(f"ldap://localhost:{bad.port}",), timeout=SHORT))
+    assert bytes(bad.heard).count(START_TLS) == 1
     assert SECRET.encode() not in bytes(bad.heard)
     assert READER.encode() not in bytes(bad.heard)
 
 
 def test_nothing_that_was_said_before_tls_is_heard_after_it(server: Slapd) -> None:
-    # A success of StartTLS, and in the same breath the answers to what comes next.
-    success = bytes.fromhex("300c02010178070a010004000400")
-    with peer(says(success + success.replace(b"\x02\x01\x01\x78", b"\x02\x01\x02\x61"))) as bad:
-        outage_of(server.policy(uri=(f"ldap://localhost:{bad.port}",)))
+    # A success of StartTLS, and in the same breath the answers to the bind and the search that would come next.
+    with peer(replies(result(EXTENDED, 0), result(BIND, 0), result(DONE, 0))) as bad:
+        outage_of(server.policy(uri=(f"ldap://localhost:{bad.port}",), timeout=SHORT))
+    assert bytes(bad.heard).count(START_TLS) == 1
     assert SECRET.encode() not in bytes(bad.heard)
 
 
@@ -370,9 +372,8 @@ def test_an_address_that_is_none_is_our_own_fault(server: Slapd, uri: str) -> No
 GARBAGE = {
     "http": b"HTTP/1.1 400 Bad Request\r\n\r\n",
     "zeros": bytes(64),
-    "wrong id": bytes.fromhex("300c02017f61070a010004000400"),
-    "unknown result": bytes.fromhex("300d02010161080a02ffff04000400"),
-    "farewell": bytes.fromhex("302402010078") + b"\x1f\x0a\x01\x34\x04\x00\x04\x00\x8a\x16" + b"1.3.6.1.4.1.1466.20036",
+    "answer to another question": message(0x7FFFFFFF, result(BIND, 0)),
+    "farewell": message(0, b"\x78\x1f\x0a\x01\x34\x04\x00\x04\x00\x8a\x16" + b"1.3.6.1.4.1.1466.20036"),
     "nested": b"\x30\x84\x00\x00\x10\x00" + b"\x30\x80" * 2048,
     "empty": bytes.fromhex("3000"),
     "not BER": b"\xff" * 300,
@@ -385,6 +386,30 @@ GARBAGE = {
 def test_nonsense_is_an_outage(server: Slapd, answer: bytes) -> None:
     with peer(says(answer)) as bad:
         bounded_outage(plain(bad.port, server, timeout=SHORT))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"\x61\x08\x0a\x02\x7f\xff\x04\x00\x04\x00",  # a result that nobody knows
+        result(BIND, 14),  # more is wanted
+        result(BIND, 10),  # somebody else is to be asked
+        result(DONE, 0),  # an answer to another kind of question
+        b"\x61\x00",  # nothing at all
+        b"\x61\x07\x0a\x01\x00\x04\x00\x04\x7f",  # a text longer than the message
+        b"\x64\x04\x04\x00\x30\x00",  # an entry, and no end
+    ],
+)
+def test_an_answer_that_is_none_lets_nobody_in(server: Slapd, answer: bytes) -> None:
+    with peer(replies(answer)) as bad:
+        bounded_outage(plain(bad.port, server, timeout=SHORT))
+
+
+def test_an_empty_answer_from_a_stranger_is_not_heard_without_tls(server: Slapd) -> None:
+    # Who can speak for the server could say "no such user": TLS is what keeps them from it.
+    with peer(replies(result(BIND, 0))) as bad:
+        outage_of(server.policy(uri=(f"ldaps://localhost:{bad.port}",), tls=Tls.LDAPS, timeout=SHORT))
+    assert READER.encode() not in bytes(bad.heard)
 
 
 def test_a_server_that_hangs_up_is_an_outage(server: Slapd) -> None:

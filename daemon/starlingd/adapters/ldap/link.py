@@ -127,14 +127,14 @@ class Link:
     def secure(self, line: Line, budget: Budget) -> None:
         """Have the server start TLS, and start it."""
         _, result, _, _ = self._connection.extended(START_TLS)
-        if result["result"] != results.RESULT_SUCCESS:
+        if result["type"] != "extendedResp" or result["result"] != results.RESULT_SUCCESS:
             raise Outage(f"{self.address}: StartTLS: {result['description']}", Fault.MISCONFIGURED)
         self._connection.socket = line.secure(self._connection.socket, self.address, budget)
 
     def bind(self) -> None:
         """Say who we are; raises Refusal when the directory does not believe it."""
         _, result, _, _ = self._connection.bind(read_server_info=False)
-        _judge(result, "bind")
+        _judge(result, "bindResponse", "bind")
 
     def search(self, search: Search) -> list[Entry]:
         """Find all entries; raises Refusal when the server does not tell all."""
@@ -164,8 +164,7 @@ class Link:
         entries = [_entry(found) for found in response or () if found["type"] == "searchResEntry"]
         if search.most and len(entries) > search.most:
             raise Refusal("more than one entry where one is meant")
-        if not (search.only and result["result"] == results.RESULT_NO_SUCH_OBJECT):
-            _judge(result, "search")
+        _judge(result, "searchResDone", "search", results.RESULT_NO_SUCH_OBJECT if search.only else 0)
         return entries, result
 
     def is_fresh(self) -> bool:
@@ -226,10 +225,15 @@ def _connection(sock: PlainSocket | TlsSocket, address: Address, policy: Directo
     return connection
 
 
-def _judge(result: Mapping[str, Any], doing: str) -> None:
-    """Raise Outage or Refusal unless the server says that all went well. ``description`` is a word of ldap3's."""
+def _judge(result: Mapping[str, Any], kind: str, doing: str, as_good: int = results.RESULT_SUCCESS) -> None:
+    """Raise Outage or Refusal unless the server says that all went well, in an answer of the right kind.
+
+    ``as_good`` is a code that is no failure either. ``description`` is a word of ldap3's.
+    """
     code = result["result"]
-    if code == results.RESULT_SUCCESS:
+    if result["type"] != kind:
+        raise Outage(f"{doing}: an answer to another question")
+    if code in {results.RESULT_SUCCESS, as_good}:
         return
     detail = f"{doing}: {result['description']} ({code})"
     if code in _NOT_HERE:
