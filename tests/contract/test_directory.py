@@ -6,18 +6,26 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from starlingd.adapters.ldap import LdapDirectory
 from starlingd.core.directory import Membership, Person, Standing
-from starlingd.core.rules import DirectorySchema
+from starlingd.core.rules import DirectorySchema, Tls
 from starlingd.ports import Fault, Unavailable
 from tests.contract.directories import DirectoryWorld, fake_world, samba_world, slapd_world
 from tests.directory import samba, slapd
 from tests.directory.population import EVERYBODY, LOOP
+from tests.directory.samba import Samba
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SOON = 20.0
 WORLDS = ("fake", "rfc2307", "rfc2307bis", "ad")
+
+
+@pytest.fixture(scope="session")
+def controller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Samba]:
+    with samba.running(tmp_path_factory.mktemp("samba") / "s", EVERYBODY) as server:
+        yield server
 
 
 @pytest.fixture(scope="session", params=WORLDS)
@@ -27,7 +35,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         with fake_world() as made:
             yield made
     elif request.param == "ad":
-        with samba.running(place, EVERYBODY) as server, samba_world(server) as made:
+        with samba_world(request.getfixturevalue("controller")) as made:
             yield made
     else:
         with slapd.running(place, DirectorySchema(request.param), EVERYBODY) as server, slapd_world(server) as made:
@@ -281,3 +289,51 @@ def test_without_time_there_is_no_answer(world: DirectoryWorld) -> None:
         world.directory.person("alice", (), 0.0)
     with pytest.raises(Unavailable):
         world.directory.membership(alice, ("admins",), -1.0)
+
+
+# Active Directory's own
+
+
+def ask_controller(controller: Samba, **changes: object) -> Person | None:
+    directory = LdapDirectory(controller.policy(**changes), look_up=controller.look_up)
+    try:
+        return directory.person("alice", (), SOON)
+    finally:
+        directory.close()
+
+
+def test_a_domain_controller_does_starttls(controller: Samba) -> None:
+    person = ask_controller(controller, uri=(f"ldap://{samba.HOST}",), tls=Tls.STARTTLS)
+    assert person is not None
+
+
+def test_a_domain_controller_refuses_passwords_in_the_clear(controller: Samba) -> None:
+    with pytest.raises(Unavailable, match="strongerAuthRequired") as raised:
+        ask_controller(controller, uri=(f"ldap://{samba.HOST}",), tls=Tls.NONE)
+    assert raised.value.fault is Fault.MISCONFIGURED
+
+
+def test_a_domain_controller_is_believed_by_its_name_only(controller: Samba) -> None:
+    with pytest.raises(Unavailable, match="certificate"):
+        ask_controller(controller, uri=(f"ldaps://{controller.address}",))
+
+
+def test_people_below_a_unit_have_the_groups_of_the_whole_domain(controller: Samba) -> None:
+    policy = controller.policy(base_dn=f"OU=People,{samba.BASE}")
+    directory = LdapDirectory(policy, look_up=controller.look_up)
+    dave = directory.person("dave", (), SOON)
+    assert dave is not None
+    (all_staff,) = [samba.group_dn(group) for group in EVERYBODY.groups if group.name == "all staff"]
+    assert directory.membership(dave, (all_staff, "staff"), SOON) == Membership(all_staff, ("staff",))
+    directory.close()
+
+
+def test_a_restarted_domain_controller_is_told_again_who_we_are(controller: Samba) -> None:
+    directory = LdapDirectory(controller.policy(), look_up=controller.look_up)
+    assert directory.person("alice", (), SOON) is not None
+    controller.stop()
+    with pytest.raises(Unavailable):
+        directory.person("alice", (), SOON)
+    controller.start()
+    assert directory.person("alice", (), SOON) is not None
+    directory.close()
