@@ -107,6 +107,7 @@ def test_explain_changes_nothing_and_calls_nobody(directory: Path) -> None:
     async def test(bastion: Bastion, whole: Whole) -> None:
         await Connection(bastion, 1).log_in(RIGHT_CODE)
         await Connection(bastion, 2, address="192.0.2.1").authenticate("000000", "111111", RIGHT_CODE)
+        bastion.host.audit.flush()
         calls, events = list(bastion.provider.calls), list(bastion.log.events)
         kept, leases = deepcopy(vars(bastion.store)), bastion.host.logins.leases
         for user in ("alice", "root", "nobody-here"):
