@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from starlingd.adapters.sqlite import SqliteStore
+from starlingd.core.rules import DirectorySchema
 from tests.contract.worlds import World, fake_world, sandbox_world
+from tests.directory import slapd as slapds
+from tests.directory.population import EVERYBODY
 from tests.fakes import MemoryStore
 from tests.sandbox.running import Sandbox
 from tests.sandbox.running import sandbox as start_sandbox
@@ -40,3 +43,25 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
         sqlite = SqliteStore(tmp_path / "state.db")
         yield sqlite
         sqlite.close()
+
+
+@pytest.fixture(scope="session")
+def slapd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[slapds.Slapd]:
+    """Run a slapd that no test changes."""
+    place = tmp_path_factory.mktemp("slapd") / "s"
+    with slapds.running(place, DirectorySchema.RFC2307BIS, EVERYBODY) as running:
+        yield running
+
+
+@pytest.fixture
+def own_slapd(tmp_path: Path) -> Iterator[slapds.Slapd]:
+    """Run a slapd for one test."""
+    with slapds.running(tmp_path / "own", DirectorySchema.RFC2307BIS, EVERYBODY) as running:
+        yield running
+
+
+@pytest.fixture
+def other_slapd(tmp_path: Path) -> Iterator[slapds.Slapd]:
+    """Run a second one."""
+    with slapds.running(tmp_path / "other", DirectorySchema.RFC2307BIS, EVERYBODY) as running:
+        yield running

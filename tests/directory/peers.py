@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 Manners: TypeAlias = "Callable[[socket.socket, bytes, threading.Event], None]"
+EXTENDED, BIND, DONE = b"\x78", b"\x61", b"\x65"
+"""Kinds of answers: to an extended operation, to a bind, the end of one to a search."""
 TICK = 0.05
 """Seconds between two bytes of a peer that drips."""
 
@@ -99,6 +101,11 @@ def message(number: int, operation: bytes) -> bytes:
     """Write an LDAP message."""
     inner = b"\x02\x04" + number.to_bytes(4, "big") + operation
     return b"\x30" + bytes([len(inner)]) + inner
+
+
+def result(kind: bytes, code: int) -> bytes:
+    """Write an operation that only tells a result."""
+    return kind + bytes.fromhex("070a01") + bytes([code]) + bytes.fromhex("04000400")
 
 
 def asked_by(request: bytes) -> int:
