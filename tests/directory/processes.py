@@ -21,7 +21,8 @@ class Server:
     """A process that listens; what it prints goes to ``log``."""
 
     def __init__(self, command: Sequence[str], log: Path, is_up: Callable[[], bool]) -> None:
-        self._command = list(command)
+        # A test run that is killed takes its servers along.
+        self._command = ["/usr/bin/setpriv", "--pdeathsig", "TERM", *command]
         self._log = log
         self._is_up = is_up
         self._process: subprocess.Popen[bytes] | None = None
@@ -37,7 +38,7 @@ class Server:
             if self._process.poll() is not None or time.monotonic() > ends:
                 self.stop()
                 raise RuntimeError(
-                    f"{self._command[0]} did not start:\n{self._log.read_text(errors='replace')[-3000:]}"
+                    f"{self._command[3]} did not start:\n{self._log.read_text(errors='replace')[-3000:]}"
                 )
             select.select([], [], [], 0.02)
 
