@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from starlingd.core import grace
 from starlingd.core.enrolment import LoopState
 from starlingd.core.model import Account, Check, NotStarted, PushStatus, Started
+from starlingd.core.records import FRESH
 from starlingd.ports import Fault, Unavailable
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ class MemoryStore:
     open: dict[str, Lease] = field(default_factory=dict)
     wrong_codes: list[Failure] = field(default_factory=list)
     enrolled: dict[str, Enrolment] = field(default_factory=dict)
+    veterans: set[str] = field(default_factory=set)
     loop: LoopState = field(default_factory=LoopState)
     outage: Exception | None = None
 
@@ -170,6 +172,8 @@ class MemoryStore:
         self.kept.pop(lease.login_id, None)
         self.reuses.pop(lease.login_id, None)
         self.open[lease.login_id] = lease
+        if lease.factor in FRESH:
+            self.veterans.add(lease.user)
         if earned:
             self.entries[earned[0]] = earned[1]
 
@@ -255,12 +259,18 @@ class MemoryStore:
         owner = next(owners, enrolment.user)
         if owner == enrolment.user:
             self.enrolled[enrolment.user] = enrolment
+            self.veterans.add(enrolment.user)
         return owner
 
     def forget_enrolment(self, user: str) -> None:
         """Forget how somebody is enrolled."""
         self._fail()
         self.enrolled.pop(user, None)
+
+    def had_second_factor(self, user: str) -> bool:
+        """Tell whether somebody ever had one."""
+        self._fail()
+        return user in self.veterans
 
     def enrolments_of(self, users: Iterable[str]) -> Mapping[str, Enrolment]:
         """Tell some enrolments."""

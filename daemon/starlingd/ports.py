@@ -150,6 +150,9 @@ class Store(Protocol):
     def forget_enrolment(self, user: str) -> None:
         """Forget how somebody is enrolled."""
 
+    def had_second_factor(self, user: str) -> bool:
+        """Tell whether somebody ever had an id, or opened a session with a fresh second factor here."""
+
     def enrolments_of(self, users: Iterable[str]) -> Mapping[str, Enrolment]:
         """Tell how these users are enrolled, by user; who is not is left out."""
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from starlingd.core.enrolment import Enrolment
 from starlingd.core.grace import Key
 from starlingd.core.model import Factor, Reason
 from starlingd.ports import Store
@@ -159,3 +160,19 @@ def test_unlocking_forgets_one_users_wrong_codes_everywhere(store: Store) -> Non
     store.forget_failures("alice")
     store.forget_failures("nobody")
     assert [failure[0] for failure in store.failures(0.0)] == ["bob"]
+
+
+@pytest.mark.parametrize("factor", list(Factor))
+def test_a_session_with_a_fresh_second_factor_is_remembered_for_ever(store: Store, factor: Factor) -> None:
+    lease = Lease("one", "alice", "sshd", "", "", Process(1, 1), "boot-1", 0.0, factor, Reason.CODE_VERIFIED)
+    store.open_session(lease, None)
+    store.close_sessions(["one"])
+    assert store.had_second_factor("alice") is (factor in {Factor.PUSH, Factor.CODE, Factor.TOTP})
+    assert not store.had_second_factor("bob")
+
+
+def test_an_enrolment_is_remembered_even_when_it_is_forgotten(store: Store) -> None:
+    store.save_enrolment(Enrolment("alice", "17", "+442079460001", "alice@example.org", 1.0))
+    store.forget_enrolment("alice")
+    assert store.enrolment("alice") is None
+    assert store.had_second_factor("alice")

@@ -31,6 +31,7 @@ from starlingd.core.steps import (
     CancelPush,
     CheckPush,
     CountSessions,
+    Defer,
     FindGroups,
     FindIdentity,
     HungUp,
@@ -166,6 +167,8 @@ class World:
     sessions: int | Exception = 0
     entry: Entry | Miss | Exception = Miss.NO_ENTRY
     unreachable: bool | Exception = False
+    days: int = 0
+    """What is left of the time in which the user may do without a second factor."""
     answers: Sequence[str | Exception] = ()
     told: Sequence[str | Exception] = ()
     matches: Sequence[bool | Exception] = (True,)
@@ -247,6 +250,7 @@ class World:
             CountSessions: self.sessions,
             Reuse: self.entry,
             Probe: self.unreachable,
+            Defer: self.days,
         }
         return facts.get(type(step))
 

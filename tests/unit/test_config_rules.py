@@ -49,6 +49,7 @@ def refusals(text: str) -> dict[tuple[str, str], str]:
     [
         ("[auth]\nmax_failures = 51\n", ("auth", "max_failures"), "from 1 to 50"),
         ("[auth]\nnot_enrolled = allow_until\n", ("auth", "not_enrolled"), "2030-12-31"),
+        ("[auth]\nnot_enrolled = enrol\n", ("auth", "not_enrolled"), "needs [starling_auto_provision]"),
         ("[connection_limit by=client_ip_gateway_user]\nlimit = -1\n", (f"{LIMIT}", "limit"), "from 0"),
         ("[connection_limit]\nlimit = 1\n", ("connection_limit", ""), f"did you mean [{LIMIT}]?"),
         ("[authentication_cache]\nsoft_timeout = -1\n", ("authentication_cache", "soft_timeout"), "not be negative"),
@@ -138,8 +139,7 @@ def test_each_kind_of_mistake_is_named_with_what_to_write_instead(text: str, pla
         ("[auth]\nfail_mode = safe\n", ("auth", "fail_mode"), "safe lets in everybody"),
         ("[auth]\nfail_mode = safe\nfail_open_users = a\n", ("auth", "fail_mode"), "those in fail_open_users"),
         ("[auth]\nfail_open_users = a\n", ("auth", "fail_open_users"), "no effect"),
-        ("[auth]\nnot_enrolled = enrol\n", ("auth", "not_enrolled"), "is refused"),
-        ("[auth]\nnot_enrolled = allow_until 2030-01-01\n", ("auth", "not_enrolled"), "is refused"),
+        ("[auth]\nnot_enrolled = allow_until 2030-01-01\n", ("auth", "not_enrolled"), "until that day"),
         ("[username_transform]\nappend_domain = a.b\n", ("username_transform", "append_domain"), "not all digits"),
         ("[authentication_cache]\nhard_timeout = 1h\n", ("authentication_cache", "hard_timeout"), "no effect"),
         ("[authentication_cache]\nbind = user, client_ip\n", ("authentication_cache", "bind"), "no effect"),

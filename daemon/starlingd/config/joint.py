@@ -184,12 +184,11 @@ def _unreachable(values: Values, notes: Notes) -> None:
 
 
 def _unenrolled(values: Values, notes: Notes) -> None:
-    if values[AUTH].not_enrolled.action is not NotEnrolled.DENY:
-        notes.warn(
-            "auth",
-            "not_enrolled",
-            "is checked, and without effect in this version: whom Starling does not know is refused",
-        )
+    action = values[AUTH].not_enrolled.action
+    if action is NotEnrolled.ALLOW_UNTIL:
+        notes.warn("auth", "not_enrolled", "until that day nobody needs a second factor whom Starling does not know")
+    if action is NotEnrolled.ENROL and directory.provisioning(values) is None:
+        notes.problem("auth", "not_enrolled", "enrol needs [starling_auto_provision] with both attributes")
 
 
 def _enforcement(values: Values, notes: Notes) -> None:

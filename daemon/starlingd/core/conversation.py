@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 from starlingd.core import policy, questions
 from starlingd.core.model import Factor, Outcome, Reason, Result, Unavailable, Verdict
 from starlingd.core.policy import Ending, Fact, Known, Mapped, Plan
-from starlingd.core.rules import ExemptResult, FailMode, OnMappingFailure, WithoutSecondFactor
+from starlingd.core.rules import ExemptResult, FailMode, NotEnrolled, OnMappingFailure, WithoutSecondFactor
 from starlingd.core.secondfactor import Candidate, Facts, ask_until_decided, push_unasked
-from starlingd.core.sentences import FAILED, TOO_MANY_SESSIONS
+from starlingd.core.sentences import FAILED, NO_SECOND_FACTOR_YET, TOO_MANY_SESSIONS
 from starlingd.core.steps import (
     Conversation,
     CountSessions,
+    Defer,
     Enrol,
     FindGroups,
     FindIdentity,
@@ -135,7 +136,7 @@ def _find_identity(login: Login, rules: Rules) -> Generator[Step, Reply, tuple[M
         if rules.on_mapping_failure is OnMappingFailure.DENY:
             raise
     _, now = yield Pause(0.0)
-    return Mapped(), now
+    return Mapped(failed=True), now
 
 
 def _follow(login: Login, facts: Facts, rules: Rules, known: Known, plan: Plan, now: float) -> Conversation:
@@ -156,7 +157,8 @@ def _follow(login: Login, facts: Facts, rules: Rules, known: Known, plan: Plan, 
             verdict = yield from ask_until_decided(candidate, facts.answers_spent)
         else:
             verdict = yield from push_unasked(candidate, rules.push_timeout, now)
-        verdict = yield from _fail_open(known, rules, _explain(verdict, plan), plan)
+        verdict = yield from _defer(known, rules, _explain(verdict, plan), plan)
+        verdict = yield from _fail_open(known, rules, verdict, plan)
     if verdict.lets_in and prompted:
         verdict = yield from questions.ask_all(rules, verdict)
     return verdict
@@ -177,7 +179,8 @@ def _confirm(login: Login, facts: Facts, rules: Rules, known: Known, plan: Plan,
         return refuse(Reason.NO_SECOND_FACTOR, Result.ACCT_DENIED, rule=ACCOUNT_RULE)
     lifetime = min(rules.push_timeout, rules.account_push_timeout)
     verdict = yield from push_unasked(_candidate(login, facts, rules, known, plan), lifetime, now)
-    return replace(_explain(verdict, plan), rule=ACCOUNT_RULE)
+    verdict = replace(_explain(verdict, plan), rule=ACCOUNT_RULE)
+    return (yield from _defer(known, rules, verdict, plan))
 
 
 def _candidate(login: Login, facts: Facts, rules: Rules, known: Known, plan: Plan) -> Candidate:
@@ -214,6 +217,21 @@ def _explain(verdict: Verdict, plan: Plan) -> Verdict:
     if verdict.reason is Reason.NOT_ENROLLED and not policy.is_starling_id(plan.identity):
         evidence["identity"] = policy.NOT_DIGITS
     return replace(verdict, rule=verdict.rule or plan.rule, evidence=evidence)
+
+
+def _defer(known: Known, rules: Rules, verdict: Verdict, plan: Plan) -> Conversation:
+    """Let in, until a day, whom the service does not know and who never had a second factor here (SEMANTICS §8)."""
+    account = known.account
+    if verdict.reason is not Reason.NOT_ENROLLED or rules.not_enrolled.action is not NotEnrolled.ALLOW_UNTIL:
+        return verdict
+    if plan.identity is None or account is None or account.uid == 0 or known.mapped.failed:
+        return verdict
+    days, _ = yield Defer(account.name)
+    if not days:
+        return verdict
+    yield Say(NO_SECOND_FACTOR_YET.format(days=days))
+    evidence = {**verdict.evidence, "days_left": str(days)}
+    return Verdict(Outcome.ALLOW, Result.SUCCESS, Reason.ALLOW_UNTIL, rule="auth.not_enrolled", evidence=evidence)
 
 
 def _fail_open(known: Known, rules: Rules, verdict: Verdict, plan: Plan) -> Conversation:

@@ -59,6 +59,7 @@ class Reason(StrEnum):
     BREAK_GLASS = "break_glass"
     FAIL_OPEN = "fail_open"
     OBSERVED = "observed"
+    ALLOW_UNTIL = "allow_until"
     KEY_ONLY_ALLOWED = "key_only_allowed"
 
     WRONG_CODE = "wrong_code"

@@ -76,6 +76,8 @@ class Mapped:
 
     identity: str = ""
     refused: bool = False
+    failed: bool = False
+    """The directory could not be asked, and on_mapping_failure says to go on all the same."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from starlingd.core.model import (
     Unavailable,
     Verdict,
 )
+from starlingd.core.rules import NotEnrolled
 from starlingd.core.steps import (
     Ask,
     CancelPush,
@@ -120,7 +121,7 @@ def _ask_repeatedly(candidate: Candidate, spent: int, failures: list[str]) -> Co
         answer, now = yield Ask(_prompt(candidate), echo=not rules.disable_echo)
         verdict, _ = yield from _try(candidate, answer, now)
         spent += 1
-        if verdict.lets_in or verdict.reason not in _MAY_TRY_AGAIN:
+        if verdict.lets_in or verdict.reason not in _MAY_TRY_AGAIN or _may_be_deferred(verdict, rules):
             return verdict
         failures.append(verdict.reason)
         if spent >= rules.max_attempts:
@@ -139,6 +140,10 @@ _MAY_TRY_AGAIN = frozenset(
         Reason.PUSH_PENDING,
     }
 )
+
+
+def _may_be_deferred(verdict: Verdict, rules: Rules) -> bool:
+    return verdict.reason is Reason.NOT_ENROLLED and rules.not_enrolled.action is NotEnrolled.ALLOW_UNTIL
 
 
 def _prompt(candidate: Candidate) -> str:

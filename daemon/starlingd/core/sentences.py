@@ -18,6 +18,7 @@ NO_ANSWER = "The push notification was not answered in time"
 TOO_MANY_ATTEMPTS = "Too many attempts; try again later"
 TOO_MANY_SESSIONS = "Too many parallel sessions from your address ({open} open)"
 NOT_AN_ANSWER = "That is not an answer this question takes"
+NO_SECOND_FACTOR_YET = "You have no second factor yet; without one you can log in for {days} more days"
 NEEDS_SECOND_FACTOR = "This login needs a second factor; log in interactively"
 
 _SENTENCES = {

@@ -68,6 +68,13 @@ class Enrol:
 
 
 @dataclass(frozen=True, slots=True)
+class Defer:
+    """See whether ``user`` may still do without a second factor (allow_until). Answer: the days left, 0 for no."""
+
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
 class CountSessions:
     """Count the sessions of ``user`` from ``place``, those about to be opened included. Answer: a number."""
 
@@ -156,6 +163,7 @@ Step = (
     | FindGroups
     | FindIdentity
     | Enrol
+    | Defer
     | CountSessions
     | Reuse
     | Inquire

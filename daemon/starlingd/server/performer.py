@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pam_starling.protocol import MAX_ANSWER
 from starlingd.core import steps
 from starlingd.core.enrolment import NO_SAY
+from starlingd.core.failures import DAY
 from starlingd.core.model import Check, NotStarted, PushStatus, Started, Unavailable
 from starlingd.core.policy import place_of
 from starlingd.server.lookups import Lookups
@@ -64,6 +66,7 @@ class Performer:
             steps.FindGroups: self._find_groups,
             steps.FindIdentity: self._find_identity,
             steps.Enrol: self._enrol,
+            steps.Defer: self._defer,
             steps.CountSessions: self._count_sessions,
             steps.Reuse: self._reuse,
             steps.Inquire: self._inquire,
@@ -101,6 +104,14 @@ class Performer:
         enrolled = await self._host.enrolments.of(step.user, person, rule, provider, calls, seconds)
         self._provisioned = enrolled.identity
         return enrolled
+
+    async def _defer(self, step: steps.Defer) -> int:
+        """Tell the days left; whoever ever had an id or a second factor here has none."""
+        left = self._current.rules.not_enrolled.until - time.time()
+        store, workers = self._host.store, self._host.pools.store
+        if left <= 0 or await workers.run(STORE_WAIT, store.had_second_factor, step.user):
+            return 0
+        return math.ceil(left / DAY)
 
     async def _count_sessions(self, step: steps.CountSessions) -> int:
         return self._host.logins.count(step.user, step.place)

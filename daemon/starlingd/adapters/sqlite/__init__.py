@@ -13,6 +13,7 @@ from starlingd.adapters.sqlite.file import StateFile
 from starlingd.adapters.sqlite.schema import MIGRATIONS
 from starlingd.core import grace
 from starlingd.core.enrolment import Enrolment, LoopState
+from starlingd.core.records import FRESH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -83,6 +84,8 @@ class SqliteStore:
             database.execute("delete from records where login_id = ?", [lease.login_id])
             database.execute("delete from reuses where login_id = ?", [lease.login_id])
             _put(database, "sessions", rows.lease_row(lease))
+            if lease.factor in FRESH:
+                _put(database, "veterans", {"user": lease.user})
             if earned:
                 key, entry = earned
                 _put(database, "grace", {**rows.key_row(key), **rows.entry_row(entry)})
@@ -194,12 +197,18 @@ class SqliteStore:
             owner = next((str(row["user"]) for row in found), enrolment.user)
             if owner == enrolment.user:
                 _put(database, "enrolments", asdict(enrolment) | {"blocked": int(enrolment.blocked)})
+                _put(database, "veterans", {"user": enrolment.user})
             return owner
 
     def forget_enrolment(self, user: str) -> None:
         """Forget how somebody is enrolled."""
         with self._file.transaction() as database:
             database.execute("delete from enrolments where user = ?", [user])
+
+    def had_second_factor(self, user: str) -> bool:
+        """Tell whether somebody ever had a second factor here."""
+        with self._file.transaction() as database:
+            return any(True for _ in database.query("select user from veterans where user = ?", [user]))
 
     def enrolments_of(self, users: Iterable[str]) -> Mapping[str, Enrolment]:
         """Tell how these users are enrolled."""

@@ -53,6 +53,7 @@ _ENROLMENTS = (
         user text primary key, identity text not null unique, phone text not null, email text not null,
         made real not null, disowned real not null default 0, seen real not null default 0,
         blocked integer not null default 0) strict, without rowid""",
+    "create table veterans (user text primary key) strict, without rowid",
     """create table provisioning (
         one integer primary key check (one = 1), started real not null, complete integer not null,
         members integer not null) strict""",
