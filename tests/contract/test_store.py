@@ -6,7 +6,8 @@ import pytest
 
 from starlingd.core.enrolment import Enrolment
 from starlingd.core.grace import Key
-from starlingd.core.model import Factor, Reason
+from starlingd.core.model import Factor, Process, Reason
+from starlingd.core.records import Lease
 from starlingd.ports import Store
 from tests.contract.stores import KEY, LEASE, RECORD, by_id
 
