@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from typing import Any
 
 import click
 
 from starlingd.cli.daemon import ask, json_option, moment, printable, show_json
+
+EVENTS = 5
+PATIENCE = 10
+"""Seconds to wait for the journal."""
+FIELDS = {
+    "time": "__REALTIME_TIMESTAMP",
+    "event": "STARLING_EVENT",
+    "outcome": "STARLING_OUTCOME",
+    "reason": "STARLING_REASON",
+}
 
 
 @click.group("user")
@@ -20,11 +32,24 @@ def user() -> None:
 def show(name: str, *, as_json: bool) -> None:
     """Show the account NAME: directory entry, identity, enrolment, grace entries, sessions. Secrets are masked."""
     found = ask("user show", user=name)
+    found["events"] = _last_events(found["account"]["name"])
     if as_json:
         show_json(found)
         return
     for line in _lines(found):
         click.echo(printable(line))
+
+
+def _last_events(user: str) -> list[dict[str, str]]:
+    """Read the user's last audit events from the journal; none where there is no journal, or no right to read it."""
+    command = ["/usr/bin/journalctl", "--output=json", f"--lines={EVENTS}", "--reverse", f"STARLING_USER={user}"]
+    try:
+        # The name is the account's, as NSS has it, behind a field's name of ours: it cannot be an option.
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)  # noqa: S603
+        entries = [json.loads(line) for line in done.stdout.splitlines()]
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return []
+    return [{name: str(entry.get(field, "")) for name, field in FIELDS.items()} for entry in entries]
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
@@ -34,7 +59,12 @@ def _lines(found: dict[str, Any]) -> list[str]:
     lines.append(f"a login     {plan.get('outcome', 'unknown')}{why} {plan.get('rule') or ''}".rstrip())
     if plan.get("identity"):
         lines.append(f"identity    {plan['identity']}")
-    return [*lines, *_directory(found.get("directory")), *_enrolment(found["enrolment"]), *_uses(found)]
+    events = [
+        f"event       {moment(int(event['time'] or 0) / 1e6)} {event['event']} {event['outcome']} {event['reason']}"
+        for event in found["events"]
+    ]
+    known = [*_directory(found.get("directory")), *_enrolment(found["enrolment"]), *_uses(found)]
+    return [*lines, *known, *(events or ["events      none"])]
 
 
 def _directory(entry: dict[str, Any] | None) -> list[str]:

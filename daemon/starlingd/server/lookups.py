@@ -29,13 +29,17 @@ T = TypeVar("T")
 
 
 class Lookups:
-    """The look-ups of one login, which must be over at ``deadline``, monotonic seconds."""
+    """The look-ups of one login, which must be over at ``deadline``, monotonic seconds.
+
+    All of them together last no longer than the directory's time-out.
+    """
 
     def __init__(self, directory: Directory | None, workers: Workers, rules: Rules, deadline: float) -> None:
         self._directory = directory
         self._workers = workers
         self._rules = rules
         self._deadline = deadline
+        self._spent = 0.0
         self._people: dict[str, Person | None] = {}
 
     async def groups(self, names: tuple[str, ...], groups: tuple[str, ...]) -> Groups:
@@ -71,10 +75,14 @@ class Lookups:
         directory, policy = self._directory, self._rules.directory
         if directory is None or policy is None:
             raise Unavailable("directory", Fault.MISCONFIGURED, "no directory is configured")
-        left = min(policy.timeout, self._deadline - time.monotonic())
+        began = time.monotonic()
+        left = min(policy.timeout - self._spent, self._deadline - began)
         if left <= 0:
             raise Unavailable("directory", Fault.BUSY, "no time is left for it")
-        return await self._workers.run(left + MARGIN, question, directory, left)
+        try:
+            return await self._workers.run(left + MARGIN, question, directory, left)
+        finally:
+            self._spent += time.monotonic() - began
 
     def _attributes(self) -> tuple[str, ...]:
         rules, provisioning = self._rules, self._rules.provisioning

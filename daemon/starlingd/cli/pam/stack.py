@@ -84,9 +84,7 @@ def _place_of_auth(lines: list[str]) -> int:
     """Find the one line that brings the first factor, and see that what comes before it does not pass over ours."""
     found = [number for number, line in enumerate(lines) if _INCLUDED_AUTH.fullmatch(line.strip())]
     if len(found) != 1:
-        raise Unfit(
-            f'it has {len(found) or "no"} lines "@include common-auth"; exactly one shows where ours belong'
-        )
+        raise Unfit(f'it has {len(found) or "no"} lines "@include common-auth"; exactly one shows where ours belong')
     [at] = found
     for number, line in enumerate(lines[:at], 1):
         auth = _AUTH.match(line.strip())
