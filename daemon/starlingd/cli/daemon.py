@@ -25,19 +25,35 @@ WIDEST = 10_000
 """Characters in a line of a table at most."""
 
 
+class NoAnswer(Exception):  # noqa: N818  it says what it is
+    """Why the daemon gave no result; ``status`` is the exit status that says so."""
+
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(text)
+        self.status = status
+
+
 def ask(command: str, **request: object) -> Any:  # noqa: ANN401  JSON
     """Ask the daemon and return its answer; ends the program with a clear word when there is none."""
+    try:
+        return try_to_ask(command, **request)
+    except NoAnswer as none:
+        sys.exit(_fail(str(none), none.status))
+
+
+def try_to_ask(command: str, **request: object) -> Any:  # noqa: ANN401  JSON
+    """Ask the daemon and return its answer. Raises NoAnswer."""
     path = click.get_current_context().find_root().params.get("socket") or SOCKET
     try:
         answer = _exchange(path, {"command": command, **request})
     except FileNotFoundError:
-        sys.exit(_fail(f"{path} does not exist: is starlingd-control.socket running?", UNREACHABLE))
+        raise NoAnswer(f"{path} does not exist: is starlingd-control.socket running?", UNREACHABLE) from None
     except PermissionError:
-        sys.exit(_fail(f"{path}: only root and members of the group starling-admin may ask", UNREACHABLE))
+        raise NoAnswer(f"{path}: only root and members of the group starling-admin may ask", UNREACHABLE) from None
     except (OSError, ValueError, RecursionError) as error:
-        sys.exit(_fail(f"the daemon does not answer: {error}", UNREACHABLE))
+        raise NoAnswer(f"the daemon does not answer: {error}", UNREACHABLE) from None
     if "error" in answer:
-        sys.exit(_fail(str(answer["error"]), REFUSED))
+        raise NoAnswer(str(answer["error"]), REFUSED)
     return answer["result"]
 
 

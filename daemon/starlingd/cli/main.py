@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import io
 import sys
-from importlib import metadata
 from pathlib import Path
 
 import click
 
-from starlingd.cli import check, explain, grace, operate, provision, sessions, user
-
-PACKAGE = "pam-starling"
-
-
-def _version() -> str:
-    try:
-        return metadata.version(PACKAGE)
-    except metadata.PackageNotFoundError:
-        return "(not installed)"
+from starlingd import VERSION
+from starlingd.cli import check, explain, grace, operate, provision, sessions, status, user
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(_version(), prog_name="starlingctl")
+@click.version_option(VERSION, prog_name="starlingctl")
 @click.option("--socket", type=click.Path(path_type=Path), hidden=True, help="The control socket.")
 def main(socket: Path | None) -> None:  # noqa: ARG001  daemon.ask looks it up
     """Look after pam-starling, the second factor of this host.
@@ -43,5 +34,7 @@ for command in (
     operate.reload,
     provision.provision,
     user.user,
+    status.status,
+    status.events,
 ):
     main.add_command(command)

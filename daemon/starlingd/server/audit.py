@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from starlingd.core.model import Factor, Outcome, Reason
+from starlingd.server.counts import Counts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +34,7 @@ class Audit:
 
     def __init__(self, log: AuditLog) -> None:
         self._log = log
+        self.counts = Counts()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="audit")
         self._places = threading.BoundedSemaphore(MOST_WAITING)
 
@@ -51,6 +53,7 @@ class Audit:
             "MODE": "observe" if verdict.reason is Reason.OBSERVED else "",
             **{f"ANSWER_{key.upper()}": answer for key, answer in verdict.answers.items()},
         }
+        self.counts.add(verdict)
         message = f"login of {user} from {login.client_ip or login.tty}: {verdict.reason}"
         self._write("login", message, fields)
         if verdict.reason in _LOUD:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from starlingd import VERSION
 from starlingd.core.model import Reason
 from starlingd.ports import Unavailable
 from starlingd.server.control import Refused, Right, grace_fields, hypothetical, session_fields, text_of
@@ -13,8 +14,11 @@ from starlingd.server.lookups import Lookups
 from starlingd.server.provisioning import Stopped
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlingd.core.model import Login
     from starlingd.server.control import Command, Peer, Request
+    from starlingd.server.decoy import Decoy
     from starlingd.server.host import Host
     from starlingd.server.provisioning import ProvisioningLoop
 
@@ -24,8 +28,9 @@ PATIENCE = 10.0
 class Commands:
     """The commands by name, each with the right that it needs."""
 
-    def __init__(self, host: Host, loop: ProvisioningLoop) -> None:
+    def __init__(self, host: Host, loop: ProvisioningLoop, waiting: Callable[[], int]) -> None:
         self._host = host
+        self._waiting = waiting
         self._loop = loop
 
     def all(self) -> dict[str, tuple[Right, Command]]:
@@ -37,6 +42,7 @@ class Commands:
             "provision renew": (Right.OPERATE, self._renew),
             "provision status": (Right.READ, self._status),
             "user show": (Right.READ, self._show),
+            "status": (Right.READ, self._tell),
         }
 
     async def _plan(self, request: Request, _: Peer) -> object:
@@ -72,6 +78,22 @@ class Commands:
 
     def _told(self) -> object:
         return self._loop.last.told() if self._loop.last else None
+
+    async def _tell(self, _: Request, __: Peer) -> object:
+        host, current = self._host, self._host.current
+        pools = (host.pools.provider, host.pools.directory, host.pools.accounts, host.pools.store)
+        until = current.rules.observe_until if current else 0.0
+        return {
+            "version": VERSION,
+            "started": host.started,
+            "configuration": "configured" if current else "misconfigured: every login is denied",
+            "waiting": self._waiting(),
+            "sessions": len(host.logins.leases),
+            "pools": {pool.name: pool.under_way for pool in pools},
+            "health": {"service": _health(host.decoy), "directory": _health(host.directory_calls)},
+            "today": host.audit.counts.today(),
+            "observe_until": until if until > time.time() else 0.0,
+        }
 
     async def _show(self, request: Request, _: Peer) -> object:
         """Tell all that is known of a user; numbers and addresses are masked."""
@@ -115,7 +137,8 @@ class Commands:
         current = self._host.current
         if current is None or current.directory is None:
             return None
-        lookups = Lookups(current.directory, self._host.pools.directory, current.rules, time.monotonic() + PATIENCE)
+        workers, ends = self._host.pools.directory, time.monotonic() + PATIENCE
+        lookups = Lookups(current.directory, workers, current.rules, ends, self._host.directory_calls)
         try:
             person = await lookups.person(name)
         except Unavailable as outage:
@@ -129,6 +152,15 @@ class Commands:
             for key, values in person.attributes.items()
         }
         return {"dn": person.dn, "standing": person.standing, "attributes": attributes}
+
+
+def _health(calls: Decoy) -> dict[str, Any] | None:
+    """Tell how the last call went, and when by the wall clock."""
+    last = calls.last()
+    if last is None:
+        return None
+    ended = time.time() - (time.monotonic() - last.ended)
+    return {"ended": ended, "seconds": last.seconds, "outage": last.outage.detail if last.outage else ""}
 
 
 def mask(text: str) -> str:

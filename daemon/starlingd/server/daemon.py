@@ -74,7 +74,7 @@ class Daemon:
         self._host.recovered = await self._recover()
         listener = Listener(self._host, self._sock)
         services = [self._stop.wait(), listener.run(), self._sweep(), self._stay_alive(), self._provisioning.run()]
-        commands = Commands(self._host, self._provisioning)
+        commands = Commands(self._host, self._provisioning, lambda: listener.waiting)
         if self._control is not None:
             services.append(Control(self._host, self._control, self.reload, commands.all()).run())
         notify.ready(sentence)

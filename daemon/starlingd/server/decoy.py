@@ -50,6 +50,10 @@ class Decoy:
             raise
         self._note(kind, began, None)
 
+    def last(self) -> Weather | None:
+        """Tell how the last call of any kind went."""
+        return max(self._last.values(), key=lambda weather: weather.ended, default=None)
+
     async def replay(self, kind: str) -> None:
         """Take as long as the last real call of this kind did, and fail as it did."""
         weather = self._last.get(kind)

@@ -86,7 +86,9 @@ class _Looks:
         self._current = current
         self._login = login
         self._at = at
-        self._lookups = Lookups(current.directory, host.pools.directory, current.rules, time.monotonic() + WAIT)
+        self._lookups = Lookups(
+            current.directory, host.pools.directory, current.rules, time.monotonic() + WAIT, host.directory_calls
+        )
 
     async def look(self, step: steps.Step) -> object:
         """Answer one step."""

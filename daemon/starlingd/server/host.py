@@ -87,6 +87,11 @@ class Host:
     probe: Probe = field(default_factory=Probe)
     recovered: bool = True
 
+    started: float = field(default_factory=time.time)
+    """When the daemon started, in wall-clock seconds."""
+    directory_calls: Decoy = field(default_factory=Decoy)
+    """How the last call of the directory went; it is never replayed."""
+
     def moment(self) -> Moment:
         """Tell the time by both clocks."""
         return Moment(time.time(), boottime(), self.boot)

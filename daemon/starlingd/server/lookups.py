@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from starlingd.core.directory import Membership, Person
     from starlingd.core.rules import Rules
     from starlingd.ports import Directory
+    from starlingd.server.decoy import Decoy
     from starlingd.server.workers import Workers
 
 MARGIN = 1.0
@@ -34,7 +35,10 @@ class Lookups:
     All of them together last no longer than the directory's time-out.
     """
 
-    def __init__(self, directory: Directory | None, workers: Workers, rules: Rules, deadline: float) -> None:
+    def __init__(
+        self, directory: Directory | None, workers: Workers, rules: Rules, deadline: float, watch: Decoy
+    ) -> None:
+        self._watch = watch
         self._directory = directory
         self._workers = workers
         self._rules = rules
@@ -80,7 +84,8 @@ class Lookups:
         if left <= 0:
             raise Unavailable("directory", Fault.BUSY, "no time is left for it")
         try:
-            return await self._workers.run(left + MARGIN, question, directory, left)
+            with self._watch.observe("directory"):
+                return await self._workers.run(left + MARGIN, question, directory, left)
         finally:
             self._spent += time.monotonic() - began
 

@@ -55,7 +55,9 @@ class Performer:
         self._login = login
         self._connection = connection
         self._login_id = login_id
-        self._lookups = Lookups(current.directory, host.pools.directory, current.rules, login.deadline)
+        self._lookups = Lookups(
+            current.directory, host.pools.directory, current.rules, login.deadline, host.directory_calls
+        )
         self.account: Account | None = None
         self.reused = False
         self._provisioned = ""

@@ -30,6 +30,13 @@ LARGEST_GROUP = 256
 class Workers(Protocol):
     """Where blocking calls run."""
 
+    name: str
+    """The port's, for ``Unavailable``."""
+
+    @property
+    def under_way(self) -> int:
+        """How many calls wait or run."""
+
     async def run(self, wait: float, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run ``call`` in a thread and hand on what it returns or raises.
 
@@ -48,6 +55,7 @@ class Pool:
         self.name = name
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._places = threading.BoundedSemaphore(threads + queue)
+        self._under_way = 0
 
     async def run(self, wait: float, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a call, as Workers say."""
@@ -59,7 +67,16 @@ class Pool:
             self._places.release()
             raise Unavailable(self.name, Fault.BUSY, "shutting down") from None
         future.add_done_callback(lambda _: self._places.release())
-        return await _answer(self.name, asyncio.wrap_future(future), wait)
+        self._under_way += 1
+        try:
+            return await _answer(self.name, asyncio.wrap_future(future), wait)
+        finally:
+            self._under_way -= 1
+
+    @property
+    def under_way(self) -> int:
+        """How many calls wait or run."""
+        return self._under_way
 
     def close(self) -> None:
         """Take no more calls and drop those that have not begun."""
@@ -102,6 +119,11 @@ class GroupingWorker:
         future: asyncio.Future[T] = loop.create_future()
         self._queue.put(_Call(partial(call, *args, **kwargs), future, loop))
         return await _answer(self.name, future, wait)
+
+    @property
+    def under_way(self) -> int:
+        """How many calls wait."""
+        return self._queue.qsize()
 
     def close(self) -> None:
         """Take no more calls; those that wait are still done."""

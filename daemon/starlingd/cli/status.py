@@ -1,0 +1,105 @@
+"""starlingctl status and events: what runs, and what happened."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from typing import Any
+
+import click
+
+from starlingd.cli.daemon import ask, json_option, moment, printable, show_json, show_table
+
+FIELDS = {
+    "time": "__REALTIME_TIMESTAMP",
+    "event": "STARLING_EVENT",
+    "outcome": "STARLING_OUTCOME",
+    "reason": "STARLING_REASON",
+    "user": "STARLING_USER",
+    "client_ip": "STARLING_CLIENT_IP",
+    "service": "STARLING_SERVICE",
+    "factor": "STARLING_FACTOR",
+    "rule": "STARLING_RULE",
+    "login": "STARLING_LOGIN",
+    "mode": "STARLING_MODE",
+    "evidence": "STARLING_EVIDENCE",
+}
+COLUMNS = ("time", "event", "outcome", "reason", "user", "client_ip", "service", "rule")
+
+
+@click.command("status")
+@json_option
+def status(*, as_json: bool) -> None:
+    """Tell what the daemon does: since when, who waits, how the service and the directory are, today's logins."""
+    told = ask("status")
+    if as_json:
+        show_json(told)
+        return
+    for line in _lines(told):
+        click.echo(printable(line))
+
+
+def _lines(told: dict[str, Any]) -> list[str]:
+    pools = ", ".join(f"{name} {number}" for name, number in told["pools"].items())
+    lines = [
+        f"daemon      up since {moment(told['started'])}, {told['configuration']}",
+        f"logins      {told['waiting']} waiting, {told['sessions']} sessions open",
+        f"calls       {pools} under way",
+        *(f"{name:<11} {_health(health)}" for name, health in told["health"].items()),
+    ]
+    for outcome, reasons in told["today"].items():
+        lines.append(f"today       {outcome}: " + ", ".join(f"{number} {reason}" for reason, number in reasons.items()))
+    if told["observe_until"]:
+        lines.insert(0, f"OBSERVING   until {moment(told['observe_until'])} nobody is asked for a second factor")
+    return lines
+
+
+def _health(health: dict[str, Any] | None) -> str:
+    if not health:
+        return "not called yet"
+    took = f"last call {moment(health['ended'])}, {health['seconds'] * 1000:.0f} ms"
+    return f"{took}: {health['outage']}" if health["outage"] else f"{took}, well"
+
+
+@click.command("events")
+@click.option("--user", help="Only events of this account.")
+@click.option("--since", help="Only events since then, as journalctl takes it: 1h ago, today, 2026-11-24 03:00.")
+@click.option("--follow", is_flag=True, help="Go on showing new ones.")
+@click.option("--lines", default=50, show_default=True, help="As many as these at most, when --since is not given.")
+@json_option
+def events(user: str | None, since: str | None, *, follow: bool, lines: int, as_json: bool) -> None:
+    """Show the audit events in the journal, the oldest first; with --json one object in a line."""
+    command = ["/usr/bin/journalctl", "--output=json", "--all", "--quiet", "STARLING_EVENT"]
+    command[-1:] = [f"--since={since}"] if since else [f"--lines={lines}"]
+    command += ["--follow"] if follow else []
+    command += [f"STARLING_USER={user}"] if user else ["_SYSTEMD_UNIT=starlingd.service"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as journal:  # noqa: S603  no shell
+        if journal.stdout is None:
+            sys.exit(1)
+        found = (_fields(line) for line in journal.stdout)
+        shown = (event for event in found if event["event"])
+        try:
+            _show(shown, as_json=as_json, at_once=follow)
+        except KeyboardInterrupt:
+            journal.terminate()
+    sys.exit(0 if journal.returncode == 0 or follow else 1)
+
+
+def _fields(line: str) -> dict[str, str]:
+    entry = json.loads(line)
+    found = {name: str(entry.get(field) or "") for name, field in FIELDS.items()}
+    found["time"] = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(int(found["time"] or 0) / 1_000_000))
+    return found
+
+
+def _show(found: Any, *, as_json: bool, at_once: bool) -> None:  # noqa: ANN401  an iterator of events
+    if as_json:
+        for event in found:
+            click.echo(json.dumps(event))
+    elif at_once:
+        for event in found:
+            click.echo(printable("  ".join(event[name] or "-" for name in COLUMNS)))
+    else:
+        show_table(COLUMNS, ([event[name] for name in COLUMNS] for event in found), "no events")

@@ -1,0 +1,47 @@
+"""What starlingctl tells an administrator about a running bastion."""
+
+import json
+
+import pytest
+
+from tests.system.bastion import Bastion
+
+pytestmark = pytest.mark.system
+
+
+def test_status_tells_who_waits_how_the_service_is_and_how_today_went(bastion: Bastion) -> None:
+    bastion.log_in("approves", "")
+    bastion.log_in("denies", "")
+    waiting = bastion.ssh("manual")
+    waiting.await_prompt()
+    told = json.loads(bastion.run("starlingctl", "status", "--json"))
+    assert told["waiting"] == 1
+    assert told["today"]["allow"] == {"push_approved": 1}
+    assert told["today"]["deny"]["push_denied"] == 1
+    assert told["health"]["service"]["outage"] == ""
+    screen = bastion.run("starlingctl", "status")
+    assert "1 waiting" in screen
+    assert "1 push_approved" in screen
+
+
+def test_events_are_the_audit_log_for_people_and_for_machines(bastion: Bastion) -> None:
+    bastion.log_in("approves", "")
+    bastion.await_audit("session_close")
+    screen = bastion.run("starlingctl", "events", "--user", "approves", "--lines", "3")
+    assert "push_approved" in screen
+    assert "session_open" in screen
+    lines = bastion.run("starlingctl", "events", "--json", "--user", "approves", "--lines", "3").splitlines()
+    assert {json.loads(line)["event"] for line in lines} == {"login", "session_open", "session_close"}
+    assert json.loads(lines[0])["client_ip"] == bastion.engine.gateway
+
+
+def test_a_user_is_shown_on_one_screen(bastion: Bastion) -> None:
+    bastion.configure("key", authentication_cache="reuse_limit = 3\nsoft_timeout = 1h\nhard_timeout = 1h")
+    bastion.log_in("approves", "")
+    bastion.await_audit("session_close")
+    screen = bastion.run("starlingctl", "user", "show", "approves")
+    assert bastion.sandbox.users["approves"].id in screen
+    assert f"from {bastion.engine.gateway}" in screen
+    assert "login allow push_approved" in screen
+    missing = bastion.shell("starlingctl user show nobody-there; echo status $?", check=False)
+    assert "status 1" in missing
