@@ -1,0 +1,248 @@
+"""Exact copies of what a change replaces, and the units that put them back by themselves.
+
+The order is what makes it safe: copies first, then the units that put them back, and only then the change. What puts
+back (``etc/undo/restore.sh``) is a shell script beside the copies, which needs neither us nor the daemon.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from starlingd.cli.pam.places import SERVICES, TEMPLATES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from starlingd.cli.pam.places import Done, Places
+
+SYSTEMCTL = "/usr/bin/systemctl"
+
+
+class Failed(Exception):  # noqa: N818  it says what the text is
+    """Something on this host did not do what it should; the sentence says what."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A file and what it becomes; ``before`` is None when there is none yet."""
+
+    name: str
+    path: Path
+    before: bytes | None
+    after: bytes
+
+
+@dataclass(frozen=True)
+class State:
+    """What was switched on, and until when it waits to be confirmed (wall-clock seconds)."""
+
+    service: str
+    mode: str
+    emergency_group: str | None
+    enabled: float
+    restore_at: float
+
+
+class Undo:
+    """The way back for one service."""
+
+    def __init__(self, service: str, places: Places, run: Callable[..., Done]) -> None:
+        assert service in SERVICES  # noqa: S101  it becomes part of a shell script
+        self.service = service
+        self.name = f"pam-starling-undo-{service}"
+        self.places = places
+        self.folder = places.undo / service
+        self._run = run
+
+    # --- what is there ----------------------------------------------------------------------------------------------
+
+    def state(self) -> State | None:
+        """Tell what is switched on; None when nothing is. Raises Failed when that is not readable."""
+        try:
+            return State(**json.loads((self.folder / "state.json").read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError) as error:
+            raise Failed(f"{self.folder}/state.json: {error}") from None
+
+    @property
+    def pending(self) -> bool:
+        """Whether it is put back unless somebody confirms."""
+        return (self.folder / "pending").exists()
+
+    @property
+    def put_back(self) -> float | None:
+        """When it was put back by itself the last time, if that was the end of it."""
+        try:
+            return self._beside("put-back").stat().st_mtime
+        except OSError:
+            return None
+
+    def files(self) -> list[Edit]:
+        """Tell the files that were changed: what they were, and what we made of them."""
+        return [
+            Edit(written.name, self._target(written.name), self._before(written.name), written.read_bytes())
+            for written in sorted((self.folder / "written").glob("*"))
+        ]
+
+    def changed(self) -> list[Edit]:
+        """Tell the files that are not any more as we wrote them; ``before`` is what they are now."""
+        now = [Edit(file.name, file.path, contents(file.path), file.after) for file in self.files()]
+        return [file for file in now if file.before != file.after]
+
+    def active(self) -> tuple[float, int] | None:
+        """Tell since when the change counts: wall-clock seconds, and clock ticks since boot."""
+        try:
+            wall, ticks = (self.folder / "active").read_text(encoding="ascii").split()
+        except (OSError, ValueError):
+            return None
+        return float(wall), int(ticks)
+
+    # --- what is done -----------------------------------------------------------------------------------------------
+
+    def keep(self, state: State, edits: list[Edit]) -> None:
+        """Keep copies of what ``edits`` will replace, complete before they are found in their place."""
+        self.places.undo.mkdir(mode=0o755, exist_ok=True)
+        self.forget_put_back()
+        new = self._beside("new")
+        shutil.rmtree(new, ignore_errors=True)
+        for folder in (new, new / "before", new / "written"):
+            folder.mkdir(mode=0o755)
+        for edit in edits:
+            self._copy(edit, new / "before")
+            _write(new / "written" / edit.name, edit.after)
+        _write(new / "restore", self._fill("restore.sh", state).encode())
+        _write(new / "state.json", json.dumps(asdict(state), indent=2).encode() + b"\n")
+        _write(new / "pending", b"")
+        new.rename(self.folder)
+        os.sync()  # copies, names and all: a power cut may come at any time
+
+    def arm(self, state: State) -> None:
+        """Have systemd put it back, in time and at boot. Raises Failed unless it says that it will."""
+        for kind in ("service", "timer"):
+            text = self._fill(f"undo.{kind}", state)
+            replace(self.places.units / f"{self.name}.{kind}", text.encode())
+        self._systemctl("daemon-reload")
+        self._systemctl("enable", f"{self.name}.service")
+        self._systemctl("enable", "--now", f"{self.name}.timer")
+        self._systemctl("is-active", f"{self.name}.timer")
+        os.sync()
+
+    def count_from_now(self) -> None:
+        """Remember that the change counts from now on: only a login after this moment proves anything."""
+        ticks = int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK")) + 1
+        replace(self.folder / "active", f"{time.time()} {ticks}\n".encode("ascii"))
+
+    def restore(self) -> None:
+        """Put it back now, by the very script that would do so by itself. Raises Failed."""
+        done = self._run("/bin/sh", str(self.folder / "restore"), "now")
+        if self.folder.exists():
+            raise Failed(f"{self.service} is not put back: {done.output}")
+
+    def disarm(self) -> None:
+        """Keep the change: nothing puts it back any more but ``restore``."""
+        (self.folder / "pending").unlink(missing_ok=True)
+        done = self._run("/bin/sh", str(self.folder / "restore"))  # finds nothing pending, takes its units away
+        if (self.places.units / f"{self.name}.timer").exists():
+            raise Failed(f"the change is kept, but its units are not taken away: {done.output}")
+
+    def instead_of_before(self, name: str, data: bytes) -> None:
+        """Have ``restore`` put back this text, in the mode and owner of what was there."""
+        replace(self.folder / "before" / name, data)
+
+    def forget_put_back(self) -> None:
+        """Forget what an earlier change left behind when it was put back by itself."""
+        for left in self.places.undo.glob(f"{self.service}.*"):
+            if left.is_file():
+                left.unlink()
+
+    # --- ways -------------------------------------------------------------------------------------------------------
+
+    def _beside(self, suffix: str) -> Path:
+        return self.folder.with_name(f"{self.service}.{suffix}")
+
+    def _target(self, name: str) -> Path:
+        return self.places.snippet if name == "sshd" else self.places.pam(self.service)
+
+    def _before(self, name: str) -> bytes | None:
+        return contents(self.folder / "before" / name)
+
+    def _copy(self, edit: Edit, folder: Path) -> None:
+        if edit.before is None:
+            _write(folder / f"{edit.name}.absent", b"")
+            return
+        done = self._run("/bin/cp", "-a", str(edit.path), str(folder / edit.name))
+        if done.status or contents(folder / edit.name) != edit.before:
+            raise Failed(f"{edit.path} cannot be copied: {done.output or 'it changed meanwhile'}")
+
+    def _systemctl(self, *arguments: str) -> None:
+        done = self._run(SYSTEMCTL, *arguments)
+        if done.status:
+            raise Failed(f"systemctl {' '.join(arguments)}: {done.output}")
+
+    def _fill(self, template: str, state: State) -> str:
+        when = datetime.fromtimestamp(state.restore_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        values = {
+            "SERVICE": self.service,
+            "NAME": self.name,
+            "UNDO": str(self.places.undo),
+            "UNITS": str(self.places.units),
+            "STAMPS": str(self.places.stamps),
+            "PAM_FILE": str(self.places.pam(self.service)),
+            "SNIPPET": str(self.places.snippet),
+            "WHEN": when,
+            "SECONDS": f"{state.restore_at - state.enabled:.0f}",
+        }
+        text = (TEMPLATES / template).read_text(encoding="utf-8")
+        for name, value in values.items():
+            text = text.replace(f"@{name}@", value)
+        return text
+
+
+def contents(path: Path) -> bytes | None:
+    """Read a file; None when there is none."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Give a file new contents at once, complete or not at all; its mode, owner and attributes stay."""
+    new = path.with_name(f".{path.name}.pam-starling-new")
+    new.unlink(missing_ok=True)
+    try:
+        _write(new, b"")
+        if path.exists():
+            _resemble(new, path)
+        _write(new, data)
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _resemble(new: Path, path: Path) -> None:
+    status = path.stat()
+    os.chown(new, status.st_uid, status.st_gid)
+    shutil.copystat(path, new)  # mode, and extended attributes: access control lists, labels
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file and have it on the disk; one that is new is for everybody to read, and root's."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
