@@ -102,7 +102,15 @@ def _load(path: Path) -> Loaded:
         rules, directory = settings.rules, None
         if rules.directory is not None:
             directory = LdapDirectory(rules.directory)
-        current = Current(rules, _provider(settings), settings.starling.http_timeout, directory, settings.loop, rights)
+        current = Current(
+            rules,
+            _provider(settings),
+            settings.starling.http_timeout,
+            directory,
+            settings.loop,
+            settings.metrics,
+            rights,
+        )
     except config.ConfigError as error:
         return None, f"misconfigured, every login is denied: {error.problems[0]}"
     except Unavailable as outage:

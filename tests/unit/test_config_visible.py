@@ -123,6 +123,7 @@ CASES: dict[tuple[str, str], tuple[str, Look, object]] = {
     ("auth", "on_mapping_failure"): ("keep", rule("on_mapping_failure"), OnMappingFailure.KEEP),
     ("account", "without_second_factor"): ("push", rule("without_second_factor"), WithoutSecondFactor.PUSH),
     ("account", "push_timeout"): ("30", rule("account_push_timeout"), 30),
+    ("metrics", "listen"): ("127.0.0.1:9109", lambda settings: settings.metrics, "127.0.0.1:9109"),
     ("provisioning", "groups"): ("a, b", loop("groups"), ("a", "b")),
     ("provisioning", "interval"): ("2h", loop("interval"), 7200),
     ("provisioning", "rate_limit"): ("7", loop("rate_limit"), 7),

@@ -106,6 +106,13 @@ class AuthForm:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricsForm:
+    """Values of [metrics]."""
+
+    listen: str = key(values.listen, "", "where metrics are served")
+
+
+@dataclass(frozen=True, slots=True)
 class ControlForm:
     """Values of [control]."""
 
@@ -192,6 +199,7 @@ AUTH = Section("auth", AuthForm, "how users are asked")
 ACCOUNT = Section("account", AccountForm, "logins that no second factor was asked for")
 CONTROL = Section("control", ControlForm, "who may use starlingctl for what")
 CONNECTION_LIMIT = Section("connection_limit by=client_ip_gateway_user", ConnectionLimitForm, "sessions at once")
+METRICS = Section("metrics", MetricsForm, "numbers for Prometheus")
 GRACE = Section("authentication_cache", GraceForm, "the grace period")
 EXPLICIT_MAPPING = Section("usermapping source=explicit", ExplicitMappingForm, "user names to Starling ids")
 TRANSFORM = Section("username_transform", TransformForm, "the last change of an identity")
@@ -204,6 +212,7 @@ DEFINITION: tuple[Section[Any], ...] = (
     AUTH,
     ACCOUNT,
     CONTROL,
+    METRICS,
     CONNECTION_LIMIT,
     GRACE,
     lists.BY_USER_LIST,

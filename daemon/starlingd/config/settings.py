@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from starlingd.config import directory, ini, joint, reader, regular, rules
 from starlingd.config.problems import Notes
-from starlingd.config.sections import CONTROL, DEFINITION, HTTPS_PROXY, LOGGING, STARLING
+from starlingd.config.sections import CONTROL, DEFINITION, HTTPS_PROXY, LOGGING, METRICS, STARLING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,6 +60,8 @@ class Settings:
     warnings: tuple[Problem, ...]
     control: ControlSettings = ControlSettings()
     loop: Loop | None = None
+    metrics: str = ""
+    """Where metrics are served; empty for nowhere."""
 
 
 def _read_ca_file(path: Path) -> bytes:
@@ -95,6 +97,7 @@ def build(
         notes.error().warnings,
         control,
         directory.loop(values),
+        values[METRICS].listen,
     )
 
 

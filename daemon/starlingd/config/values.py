@@ -275,6 +275,20 @@ def unenrolled(value: str) -> Unenrolled:
     raise Unfit("must be deny, enrol, or allow_until and a day such as 2030-12-31")
 
 
+def listen(value: str) -> str:
+    """Read a local address with a port, ``127.0.0.1:9109`` or ``[::1]:9109``, or the path of a Unix socket."""
+    if value.startswith("/"):
+        return value
+    address, _, port = value.rpartition(":")
+    try:
+        local = ipaddress.ip_address(address.strip("[]")).is_loopback
+    except ValueError:
+        local = False
+    if not local or not port.isascii() or not port.isdigit() or not 1 <= int(port[:6]) <= 65535:  # noqa: PLR2004
+        raise Unfit("must be a loopback address with a port, such as 127.0.0.1:9109, or the path of a socket")
+    return value
+
+
 def enforcement(value: str) -> float:
     """Read ``yes``, or ``observe until YYYY-MM-DD``: the end of that day in UTC, in Unix seconds; 0 is yes."""
     words = value.lower().split()

@@ -18,7 +18,7 @@ from starlingd.core.failures import DAY, Failures
 from starlingd.core.pushes import PushLedger
 from starlingd.core.steps import ShuttingDown
 from starlingd.ports import Unavailable
-from starlingd.server import notify, processes
+from starlingd.server import metrics, notify, processes
 from starlingd.server.commands import Commands
 from starlingd.server.control import Control
 from starlingd.server.guesses import Guesses
@@ -77,6 +77,7 @@ class Daemon:
         commands = Commands(self._host, self._provisioning, lambda: listener.waiting)
         if self._control is not None:
             services.append(Control(self._host, self._control, self.reload, commands.all()).run())
+        end_metrics = self._serve_metrics(lambda: listener.waiting)
         notify.ready(sentence)
         tasks = [asyncio.create_task(service) for service in services]
         # None of them ends but by a stop or a bug; without one of them the daemon must not look alive.
@@ -87,8 +88,20 @@ class Daemon:
         await asyncio.gather(*running, return_exceptions=True)
         await listener.end_sessions(ShuttingDown(), STOP_TIME)
         await self._provisioning.stop()
+        end_metrics()
         for task in ended:
             task.result()
+
+    def _serve_metrics(self, waiting: Callable[[], int]) -> Callable[[], None]:
+        """Serve metrics where the configuration at start says so; what keeps them from being served stops no login."""
+        current = self._host.current
+        if current is None or not current.metrics:
+            return lambda: None
+        try:
+            return metrics.serve(current.metrics, self._host, waiting)
+        except OSError as error:
+            log.error("no metrics on %s: %s", current.metrics, error.strerror)  # noqa: TRY400  one line
+            return lambda: None
 
     def reload(self) -> tuple[bool, str]:
         """Take a new configuration if all of it is valid; otherwise change nothing and say why."""

@@ -31,12 +31,22 @@ class Weather:
     outage: Unavailable | None = None
 
 
+@dataclass(slots=True)
+class Totals:
+    """All calls of one kind since the start."""
+
+    number: int = 0
+    seconds: float = 0.0
+    errors: int = 0
+
+
 class Decoy:
     """Remembers the last real call of each kind (``verify``, ``start_push``, ``check_push``) and replays it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._last: dict[str, Weather] = {}
+        self.totals: dict[str, Totals] = {}
 
     @contextmanager
     def observe(self, kind: str) -> Iterator[None]:
@@ -67,3 +77,7 @@ class Decoy:
     def _note(self, kind: str, began: float, outage: Unavailable | None) -> None:
         now = self._clock()
         self._last[kind] = Weather(now, now - began, outage)
+        totals = self.totals.setdefault(kind, Totals())
+        totals.number += 1
+        totals.seconds += now - began
+        totals.errors += outage is not None

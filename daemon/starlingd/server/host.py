@@ -44,6 +44,7 @@ class Current:
     call_timeout: float
     directory: Directory | None = None
     loop: Loop | None = None
+    metrics: str = ""
     rights: Rights = field(default_factory=Rights)
 
 

@@ -1,0 +1,125 @@
+"""Metrics for Prometheus, on a local address or a Unix socket when configured; never a user's name.
+
+Served by a thread of its own, which reads numbers that the event loop writes: a scrape that hangs keeps nobody waiting.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socketserver
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+from starlingd.core.model import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from prometheus_client.core import Metric
+
+    from starlingd.server.host import Host
+
+log = logging.getLogger("starlingd.metrics")
+
+
+class Collector:
+    """Makes the metrics at each scrape."""
+
+    def __init__(self, host: Host, waiting: Callable[[], int]) -> None:
+        self._host = host
+        self._waiting = waiting
+
+    def collect(self) -> Iterator[Metric]:
+        """Tell the metrics, as prometheus-client wants them."""
+        decisions = CounterMetricFamily("starlingd_decisions", "Logins decided.", labels=("outcome", "reason"))
+        counts = dict(self._host.audit.counts.total)
+        for (outcome, reason), number in counts.items():
+            decisions.add_metric((outcome, reason), number)
+        yield decisions
+        hits = sum(number for (_, reason), number in counts.items() if reason == Reason.CACHED)
+        yield CounterMetricFamily("starlingd_grace_hits", "Logins let in by the grace period.", value=hits)
+        yield GaugeMetricFamily("starlingd_waiting_logins", "Logins being served.", value=self._waiting())
+        yield GaugeMetricFamily("starlingd_leases", "Sessions open.", value=len(self._host.logins.leases))
+        yield GaugeMetricFamily("starlingd_configured", "Whether the configuration can be used.", value=self._usable())
+        yield from self._pools()
+        yield from self._calls()
+
+    def _usable(self) -> int:
+        return int(self._host.current is not None)
+
+    def _pools(self) -> Iterator[Metric]:
+        pools = self._host.pools
+        under_way = GaugeMetricFamily("starlingd_pool_calls", "Calls that wait or run.", labels=("pool",))
+        for pool in (pools.provider, pools.directory, pools.accounts, pools.store):
+            under_way.add_metric((pool.name,), pool.under_way)
+        yield under_way
+
+    def _calls(self) -> Iterator[Metric]:
+        seconds = CounterMetricFamily("starlingd_call_seconds", "Time in calls outside.", labels=("system", "call"))
+        number = CounterMetricFamily("starlingd_calls", "Calls outside.", labels=("system", "call"))
+        errors = CounterMetricFamily("starlingd_call_errors", "Calls that failed.", labels=("system", "call"))
+        for system, calls in (("service", self._host.decoy), ("directory", self._host.directory_calls)):
+            for call, totals in list(calls.totals.items()):
+                number.add_metric((system, call), totals.number)
+                seconds.add_metric((system, call), totals.seconds)
+                errors.add_metric((system, call), totals.errors)
+        yield from (number, seconds, errors)
+
+
+class _Quiet(WSGIRequestHandler):
+    """Does not write each scrape to stderr."""
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the library's name
+        """Say nothing."""
+
+    def address_string(self) -> str:
+        """Tell who asks; over a Unix socket nobody is told."""
+        return "local"
+
+
+class _UnixServer(WSGIServer):
+    """The same over a Unix socket."""
+
+    address_family = socketserver.UnixStreamServer.address_family
+
+    def server_bind(self) -> None:
+        """Bind the path, which an earlier run may have left."""
+        with suppress(FileNotFoundError):
+            Path(str(self.server_address)).unlink()
+        socketserver.TCPServer.server_bind(self)
+        Path(str(self.server_address)).chmod(0o660)
+        self.server_name, self.server_port = "localhost", 0
+        self.setup_environ()
+
+    def get_request(self) -> tuple[object, tuple[str, int]]:  # type: ignore[override]
+        """Accept; a Unix peer has no address."""
+        sock, _ = self.socket.accept()
+        return sock, ("local", 0)
+
+
+def serve(listen: str, host: Host, waiting: Callable[[], int]) -> Callable[[], None]:
+    """Serve metrics on ``ADDRESS:PORT`` or a socket's path; tell how to end it. Raises OSError."""
+    registry = CollectorRegistry()
+    registry.register(Collector(host, waiting))  # type: ignore[arg-type]  # anything with collect()
+    app = make_wsgi_app(registry)
+    if os.path.isabs(listen):  # noqa: PTH117  a text that may not be a path
+        server: WSGIServer = _UnixServer(listen, _Quiet)  # type: ignore[arg-type]  # a path is a Unix socket's address
+        server.set_app(app)
+    else:
+        address, _, port = listen.rpartition(":")
+        server = make_server(address.strip("[]"), int(port), app, handler_class=_Quiet)
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    log.info("metrics on %s", listen)
+
+    def end() -> None:
+        server.shutdown()
+        server.server_close()
+
+    return end
