@@ -31,9 +31,7 @@ if [ -e "$undo/pending" ] || [ "$1" = now ]; then
         # Without waiting: at boot ssh waits for this very script.
         systemctl --no-block try-reload-or-restart ssh.service
     fi
-    if [ "$1" = now ]; then
-        rm -f "$undo".replaced-*
-    else
+    if [ "$1" != now ]; then
         : > "$undo.put-back"
         echo "@SERVICE@ is as it was before: starlingctl pam enable was not confirmed"
     fi

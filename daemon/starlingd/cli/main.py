@@ -10,6 +10,7 @@ import click
 
 from starlingd import VERSION
 from starlingd.cli import check, explain, grace, operate, provision, sessions, status, user
+from starlingd.cli.pam import commands as pam
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -36,5 +37,6 @@ for command in (
     user.user,
     status.status,
     status.events,
+    pam.pam,
 ):
     main.add_command(command)

@@ -110,9 +110,17 @@ class Undo:
     def keep(self, state: State, edits: list[Edit]) -> None:
         """Keep copies of what ``edits`` will replace, complete before they are found in their place."""
         self.places.undo.mkdir(mode=0o755, exist_ok=True)
-        self.forget_put_back()
+        self.forget_leavings()
         new = self._beside("new")
         shutil.rmtree(new, ignore_errors=True)
+        try:
+            self._fill_folder(new, state, edits)
+            new.rename(self.folder)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+        os.sync()  # copies, names and all: a power cut may come at any time
+
+    def _fill_folder(self, new: Path, state: State, edits: list[Edit]) -> None:
         for folder in (new, new / "before", new / "written"):
             folder.mkdir(mode=0o755)
         for edit in edits:
@@ -121,8 +129,6 @@ class Undo:
         _write(new / "restore", self._fill("restore.sh", state).encode())
         _write(new / "state.json", json.dumps(asdict(state), indent=2).encode() + b"\n")
         _write(new / "pending", b"")
-        new.rename(self.folder)
-        os.sync()  # copies, names and all: a power cut may come at any time
 
     def arm(self, state: State) -> None:
         """Have systemd put it back, in time and at boot. Raises Failed unless it says that it will."""
@@ -146,6 +152,10 @@ class Undo:
         if self.folder.exists():
             raise Failed(f"{self.service} is not put back: {done.output}")
 
+    def reload_sshd(self) -> None:
+        """Wait until sshd has read its configuration anew; one that does not run need not."""
+        self._systemctl("try-reload-or-restart", "ssh.service")
+
     def disarm(self) -> None:
         """Keep the change: nothing puts it back any more but ``restore``."""
         (self.folder / "pending").unlink(missing_ok=True)
@@ -157,8 +167,8 @@ class Undo:
         """Have ``restore`` put back this text, in the mode and owner of what was there."""
         replace(self.folder / "before" / name, data)
 
-    def forget_put_back(self) -> None:
-        """Forget what an earlier change left behind when it was put back by itself."""
+    def forget_leavings(self) -> None:
+        """Forget what an earlier change left behind when it was put back."""
         for left in self.places.undo.glob(f"{self.service}.*"):
             if left.is_file():
                 left.unlink()
@@ -175,7 +185,7 @@ class Undo:
         return contents(self.folder / "before" / name)
 
     def _copy(self, edit: Edit, folder: Path) -> None:
-        if edit.before is None:
+        if edit.before is None and not edit.path.exists():
             _write(folder / f"{edit.name}.absent", b"")
             return
         done = self._run("/bin/cp", "-a", str(edit.path), str(folder / edit.name))

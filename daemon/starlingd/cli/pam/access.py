@@ -1,0 +1,142 @@
+"""Who would lose access by a change, by name, as far as this host can tell before anybody tries.
+
+It only looks: it reads accounts, modes of files, and what the daemon would decide.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from starlingd.cli.daemon import NoAnswer, try_to_ask
+from starlingd.cli.pam.stack import Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+FIRST_PERSON, NOBODY = 1000, 65534
+MOST_PEOPLE = 500
+"""Accounts that are looked at; the rest is said to be there."""
+NO_SHELLS = frozenset({"nologin", "false", "sync"})
+ROBOTS_OPTIONS = ("command=", "restrict", "no-pty")
+LONGEST_KEYS = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Somebody who could not log in any more, and why."""
+
+    who: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What the change is, and what sshd says of itself (empty for login)."""
+
+    service: str
+    mode: Mode
+    emergency_group: str | None
+    sshd: dict[str, str]
+
+
+def people() -> list[pwd.struct_passwd]:
+    """Tell the accounts that can have a shell."""
+    return [
+        entry
+        for entry in pwd.getpwall()
+        if (entry.pw_uid == 0 or entry.pw_uid >= FIRST_PERSON)
+        and entry.pw_uid != NOBODY
+        and Path(entry.pw_shell).name not in NO_SHELLS
+    ]
+
+
+def losses(scene: Scene) -> list[Loss]:
+    """Name who would lose access."""
+    found = people()
+    listed = found[:MOST_PEOPLE]
+    out = [Loss(entry.pw_name, why) for entry in listed for why in _reasons(entry, scene)]
+    if found[MOST_PEOPLE:]:
+        out.append(Loss("others", f"{len(found) - MOST_PEOPLE} more accounts were not looked at"))
+    return out
+
+
+def members(group: str) -> frozenset[str]:
+    """Tell who is in a group, also as their first one; nobody where there is none."""
+    try:
+        entry = grp.getgrnam(group)
+    except KeyError:
+        return frozenset()
+    return frozenset(entry.gr_mem) | {person.pw_name for person in pwd.getpwall() if person.pw_gid == entry.gr_gid}
+
+
+def has_password(user: str) -> bool | None:
+    """Tell whether /etc/shadow has a password that can be typed; None when it does not know the user."""
+    for line in Path("/etc/shadow").read_text(encoding="utf-8", errors="replace").splitlines():
+        name, _, rest = line.partition(":")
+        if name == user:
+            return rest.startswith(("$", "_")) or len(rest.partition(":")[0]) >= 13  # noqa: PLR2004  crypt(5)
+    return None
+
+
+def keys_of(person: pwd.struct_passwd, sshd: dict[str, str]) -> list[str] | None:
+    """Tell the lines of somebody's authorized keys; None when they may come from elsewhere."""
+    if sshd.get("authorizedkeyscommand", "none") != "none" or sshd.get("trustedusercakeys", "none") != "none":
+        return None
+    lines: list[str] = []
+    for pattern in sshd.get("authorizedkeysfile", ".ssh/authorized_keys").split():
+        named = pattern.replace("%u", person.pw_name).replace("%h", person.pw_dir).replace("%%", "%")
+        lines += _lines(Path(person.pw_dir) / named)
+    return lines
+
+
+def _reasons(person: pwd.struct_passwd, scene: Scene) -> Iterable[str]:
+    if person.pw_uid == 0 and scene.sshd.get("permitrootlogin") == "no":
+        return  # sshd refuses root today
+    if person.pw_uid == 0 and scene.mode is not Mode.KEY_PUSH and scene.sshd.get("permitrootlogin", "yes") != "yes":
+        yield f"may not answer prompts in sshd (PermitRootLogin {scene.sshd['permitrootlogin']})"
+    if scene.service == "sshd" and scene.mode is not Mode.PASSWORD:
+        keys = keys_of(person, scene.sshd)
+        if keys is not None and not keys:
+            yield "has no authorized key"
+        if scene.mode is Mode.KEY and keys and all(map(_is_for_a_robot, keys)):
+            yield "has keys for programs only (command=, restrict, no-pty), which cannot answer a prompt"
+    elif has_password(person.pw_name) is False:
+        yield "has no Unix password"
+    if scene.emergency_group is None or person.pw_name not in members(scene.emergency_group):
+        yield from _daemons_reasons(person.pw_name, scene.service)
+
+
+def _daemons_reasons(user: str, service: str) -> Iterable[str]:
+    try:
+        plan = try_to_ask("explain", user=user, service=service)
+    except NoAnswer as none:
+        yield f"the daemon cannot say: {none}"
+        return
+    if plan["outcome"] == "deny":
+        yield f"would be refused: {plan['reason']}" + (f" ({plan['rule']})" if plan["rule"] else "")
+    elif plan["outcome"] == "second_factor":
+        warnings = [step["result"] for step in plan["steps"] if step["step"] == "warning"]
+        yield from (f"is neither exempt nor mapped to anybody: {warning}" for warning in warnings)
+
+
+def _is_for_a_robot(line: str) -> bool:
+    return line.startswith(ROBOTS_OPTIONS) or any(f",{option}" in line for option in ROBOTS_OPTIONS)
+
+
+def _lines(path: Path) -> list[str]:
+    """Read lines of a file that a user has made: a regular one, and no more than its first part."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return []
+    with os.fdopen(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            return []
+        lines = stream.read(LONGEST_KEYS).decode("utf-8", "replace").splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]

@@ -1,0 +1,126 @@
+"""Switching on and off: what would change, in full, and then all of it or nothing."""
+
+from __future__ import annotations
+
+import difflib
+import time
+from typing import TYPE_CHECKING
+
+from starlingd.cli.pam import sshd
+from starlingd.cli.pam.places import SERVICES
+from starlingd.cli.pam.stack import Unfit, uses_module, with_ours, without_ours
+from starlingd.cli.pam.undo import Edit, State, contents, replace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from starlingd.cli.pam.places import Places
+    from starlingd.cli.pam.stack import Mode
+    from starlingd.cli.pam.undo import Undo
+
+
+def plan(service: str, mode: Mode, group: str | None, places: Places) -> list[Edit]:
+    """Tell what would become of which file. Raises Unfit."""
+    edits = [_pam_edit(places, service, mode, group)]
+    if service == "sshd":
+        if contents(places.snippet) is not None:
+            raise Unfit(f"{places.snippet} is there already: take it away first")
+        edits.append(Edit("sshd", places.snippet, None, sshd.snippet(mode).encode("ascii")))
+    return edits
+
+
+def _pam_edit(places: Places, service: str, mode: Mode, group: str | None) -> Edit:
+    path = places.pam(service)
+    before = contents(path)
+    if before is None or path.is_symlink():
+        raise Unfit(f"{path} is {'a symbolic link' if path.is_symlink() else 'not there'}")
+    try:
+        after = with_ours(_text(before), mode, group)
+    except Unfit as unfit:
+        raise Unfit(f"{path}: {unfit}") from None
+    return Edit("pam", path, before, after.encode("utf-8", "surrogateescape"))
+
+
+def difference(before: bytes | None, after: bytes | None, path: object) -> list[str]:
+    """Give the unified diff of a file's two states; None is no file."""
+    old, new = (_text(data or b"").splitlines() for data in (before, after))
+    names = ["/dev/null" if data is None else str(path) for data in (before, after)]
+    return list(difflib.unified_diff(old, new, names[0], names[1], lineterm=""))
+
+
+def apply(undo: Undo, state: State, edits: list[Edit]) -> None:
+    """Make the change, with its way back in place before it. If anything fails, all is put back, and it raises."""
+    undo.keep(state, edits)
+    try:
+        undo.arm(state)
+        for edit in edits:
+            replace(edit.path, edit.after)
+        if undo.service == "sshd":
+            undo.reload_sshd()
+        undo.count_from_now()
+    except BaseException:
+        undo.restore()
+        raise
+
+
+def changes_since(undo: Undo) -> list[str]:
+    """Explain what somebody changed since we did: from what we wrote to what is there now."""
+    since = [file for file in undo.changed() if not _is_back(undo, file)]
+    return [line for file in since for line in difference(file.after, file.before, file.path)]
+
+
+def take_back(undo: Undo, *, keep_replaced: bool = False) -> None:
+    """Put everything back, and forget what was there meanwhile unless it is to be kept. Raises Failed."""
+    undo.restore()
+    if not keep_replaced:
+        undo.forget_leavings()
+    if undo.service == "sshd":
+        undo.reload_sshd()
+
+
+def take_ours_out(undo: Undo) -> None:
+    """Have ``take_back`` leave what others changed since, and take only our own lines away. Raises Unfit."""
+    for file in undo.changed():
+        if file.name == "pam" and file.before is not None:
+            text = without_ours(_text(file.before))
+            if uses_module(text):
+                raise Unfit(f"{file.path} has lines of pam-starling outside the marks: take them away by hand")
+            undo.instead_of_before("pam", text.encode("utf-8", "surrogateescape"))
+
+
+def report(undo: Undo) -> dict[str, object]:
+    """Tell how things are with one service, for machines. Raises Failed."""
+    state = undo.state()
+    stack = _text(contents(undo.places.pam(undo.service)) or b"")
+    word = "pending" if undo.pending else "on"
+    if state is None:
+        word = "by_hand" if uses_module(stack) else "off"
+    return {
+        "service": undo.service,
+        "state": word,
+        "mode": state.mode if state else None,
+        "emergency_group": state.emergency_group if state else None,
+        "enabled": state.enabled if state else None,
+        "restore_at": state.restore_at if state and undo.pending else None,
+        "changed": [str(file.path) for file in undo.changed()],
+        "put_back": undo.put_back if state is None else None,
+    }
+
+
+def new_state(service: str, mode: Mode, group: str | None, seconds: int) -> State:
+    """Describe a change that begins now."""
+    now = time.time()
+    return State(service, mode.value, group, now, now + seconds)
+
+
+def others(service: str) -> Iterable[str]:
+    """Tell the services besides this one."""
+    return (other for other in SERVICES if other != service)
+
+
+def _is_back(undo: Undo, file: Edit) -> bool:
+    return any(kept.name == file.name and kept.before == file.before for kept in undo.files())
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")

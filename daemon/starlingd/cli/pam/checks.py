@@ -1,0 +1,144 @@
+"""What must be true before anything is changed: the daemon answers, the module reaches it, the mode makes sense.
+
+Each check raises Unfit with what is wrong and what to do.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from starlingd import config
+from starlingd.cli.daemon import NoAnswer, try_to_ask
+from starlingd.cli.pam.access import has_password, keys_of, members, people
+from starlingd.cli.pam.stack import MODULE, Mode, Unfit, emergency_group, uses_module
+from starlingd.core.rules import WithoutSecondFactor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlingd.cli.pam.places import Done, Places
+    from starlingd.core.model import Process
+
+PROBE_SERVICE = "pam-starling-check"
+JOURNALCTL = "/usr/bin/journalctl"
+PROBE = """
+import ctypes, sys
+# PyDLL: the module's interpreter is this one, which must hold its lock while libpam runs.
+pam = ctypes.PyDLL("libpam.so.0")
+converse = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_int, *[ctypes.c_void_p] * 3)
+class Conversation(ctypes.Structure):
+    _fields_ = [("function", converse), ("data", ctypes.c_void_p)]
+refuse = Conversation(converse(lambda *_: 19), None)
+handle = ctypes.c_void_p()
+service, user = (word.encode() for word in sys.argv[1:])
+if pam.pam_start(service, user, ctypes.byref(refuse), ctypes.byref(handle)):
+    sys.exit(100)
+print("result", pam.pam_acct_mgmt(handle, 0), flush=True)
+"""
+"""In a process of its own: a module that crashes must not take us with it."""
+
+
+def fits(service: str, mode: Mode) -> None:
+    """See that a mode can be meant for a service."""
+    if service == "login" and mode is not Mode.PASSWORD:
+        raise Unfit(f"{mode.value} mode is for sshd: at the console there is no key. Take --mode password")
+    if mode is not Mode.KEY_PUSH:
+        return
+    try:
+        rules = config.read(config.FILE, config.AdministratorFiles()).rules
+    except config.ConfigError as error:
+        raise Unfit(f"{config.FILE} has problems; see starlingctl check-config") from error
+    if rules.without_second_factor is not WithoutSecondFactor.PUSH:
+        raise Unfit(
+            "in key-push mode every login comes by key alone, and those are refused: write "
+            f"without_second_factor = push into the section [account] of {config.FILE}, then starlingctl reload"
+        )
+
+
+def group_exists(group: str | None) -> None:
+    """See that somebody is in the group that is to pass."""
+    if group is not None and not members(group):
+        raise Unfit(f"nobody is in the group {group}")
+
+
+def daemon_answers() -> None:
+    """See that the daemon runs and has a configuration that it can use."""
+    try:
+        try_to_ask("explain", user="root", service="sshd")
+    except NoAnswer as none:
+        raise Unfit(str(none)) from none
+
+
+def module_answers(places: Places, run: Callable[..., Done]) -> None:
+    """See that the module, in a PAM service of its own, has the daemon refuse somebody who does not exist."""
+    service = places.pam(PROBE_SERVICE)
+    user = f"starling-check-{secrets.token_hex(6)}"
+    try:
+        service.write_text(f"account requisite {MODULE} services={PROBE_SERVICE}\n", encoding="ascii")
+        done = run("/usr/bin/python3", "-I", "-c", PROBE, PROBE_SERVICE, user)
+    finally:
+        service.unlink(missing_ok=True)
+    result = done.output.rpartition("result ")[2]
+    if done.status or not result.isdecimal():
+        raise Unfit(f"the module does not run in a PAM service of its own: {done.output or f'status {done.status}'}")
+    if result == "0":
+        raise Unfit(f"the module let {user} in, who does not exist: this must never be, and nothing is changed")
+    reason = _logged_reason(user, run)
+    if reason != "unknown_user":
+        raise Unfit(f"the module refuses, but not as the daemon should decide: {reason}; see journalctl -t starlingd")
+
+
+def _logged_reason(user: str, run: Callable[..., Done]) -> str:
+    """Tell the reason that the daemon logged for this user's login."""
+    run(JOURNALCTL, "--sync")
+    found = run(JOURNALCTL, "-o", "json", "-n", "1", "--no-pager", "STARLING_EVENT=login", f"STARLING_USER={user}")
+    try:
+        return str(json.loads(found.output)["STARLING_REASON"])
+    except (ValueError, KeyError, TypeError):
+        return "the daemon logged nothing"
+
+
+# --- another way in, for login ---------------------------------------------------------------------------------------
+
+
+def other_way_in(group: str | None, chain: list[Process], sshd: dict[str, str], places: Places) -> str:
+    """Tell a way in that is left when the daemon fails; raises Unfit where none is shown to exist."""
+    if group is not None:
+        able = sorted(name for name in members(group) if has_password(name))
+        if able:
+            return f"{', '.join(able)} of {group}, by password at the console"
+    stack = _whole(places, "sshd")
+    if not uses_module(stack) and any(_is_sshd(process) for process in chain):
+        return "sshd, through which you are logged in now, does not use pam-starling"
+    by_key = _passes_by_key(emergency_group(stack), sshd)
+    if by_key:
+        return f"{', '.join(by_key)}, by key through sshd (its emergency group)"
+    raise Unfit(
+        "if the daemon fails, nobody gets in at the console, and no other way in is shown to exist. Any of these would "
+        "do: --emergency-group GROUP with a member who has a Unix password; this command in a session that came "
+        "through sshd, while sshd does not use pam-starling; sshd with an emergency group that has a member with a key"
+    )
+
+
+def _passes_by_key(group: str | None, sshd: dict[str, str]) -> list[str]:
+    if group is None:
+        return []
+    able = members(group)
+    return [person.pw_name for person in people() if person.pw_name in able and keys_of(person, sshd)]
+
+
+def _whole(places: Places, service: str) -> str:
+    """Read a PAM service with what it includes from the common files."""
+    files = [places.pam(service), *sorted(places.pam(service).parent.glob("common-*"))]
+    return "\n".join(file.read_text(encoding="utf-8", errors="replace") for file in files if file.is_file())
+
+
+def _is_sshd(process: Process) -> bool:
+    try:
+        program = Path(f"/proc/{process.pid}/exe").readlink()
+    except OSError:
+        return False
+    return str(program).removesuffix(" (deleted)") in {"/usr/sbin/sshd", "/usr/lib/openssh/sshd-session"}
