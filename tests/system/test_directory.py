@@ -75,6 +75,11 @@ def test_a_member_of_a_nested_group_is_exempt_until_removed_and_whoever_has_expi
     assert explain(bastion, "approves")["reason"] == "exempt_ldap_group"
     assert "in as denies" not in bastion.log_in("denies", options=("-o", "NumberOfPasswordPrompts=1")).text
     assert reasons(bastion) == ["exempt_ldap_group", "account_disabled"]
+    # The directory does not know this one: asked, in whichever direction the list reads.
+    use(bastion, slapd, **{BY_GROUP: "allow = all_users\nexcept = exempt"})
+    unknown = bastion.ssh("never-answers")
+    assert "Press Enter" in unknown.await_prompt()
+    use(bastion, slapd, **{BY_GROUP: "allow = no_user\nexcept = exempt"})
     removal = f"dn: {group_dn(GROUPS[1])}\nchangetype: modify\ndelete: member\nmember: {dn_of('approves')}\n"
     modify(slapd, removal)
     asked = bastion.ssh("approves")
