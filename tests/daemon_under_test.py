@@ -293,12 +293,19 @@ class Whole:
         os.kill(os.getpid(), signal.SIGHUP)
         await asyncio.wait_for(self._read.wait(), PATIENCE)
 
+    async def _answers(self) -> None:
+        """Wait until it serves: until then it may still be reading what was kept."""
+        reader, writer = await asyncio.open_unix_connection(self.control)
+        writer.write(b"{}\n")
+        await reader.readline()
+        writer.close()
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
         """Run it until a signal ends it."""
         running = asyncio.create_task(self._daemon.run())
-        await asyncio.wait_for(self._read.wait(), PATIENCE)
         try:
+            await asyncio.wait_for(self._answers(), PATIENCE)
             yield self
         finally:
             os.kill(os.getpid(), signal.SIGTERM)

@@ -185,8 +185,9 @@ def test_a_full_house_is_told_before_anybody_is_asked() -> None:
 def test_the_last_slot_goes_to_whoever_passes_first() -> None:
     async def test(bastion: Bastion) -> None:
         modules = [await Connection(bastion, number).begin() for number in range(5)]
+        assert [(await module.receive())[0] for module in modules] == ["ask"] * 5
         for module in modules:
-            await module.answer(RIGHT_CODE)
+            module.send("answer", text=RIGHT_CODE)
         results = [await module.done() for module in modules]
         assert sorted(done["result"] for done in results) == ["auth_err"] * 3 + ["success"] * 2
         assert {done["said"] for done in results if done["result"] == "auth_err"} == {
