@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starlingd.config import values
+from starlingd.config import days, values
 from starlingd.config.sections import DEFINITION, LogLevel
 from starlingd.config.values import Unfit
 from starlingd.core.rules import Bind, NotEnrolled, Unenrolled
@@ -74,8 +74,10 @@ time = values.seconds(1, 100_000)
         (values.answer_key, "Ticket_1", "Ticket_1"),
         (values.pattern, r"(?i)[a-z]{2,5}-\d+", r"(?i)[a-z]{2,5}-\d+"),
         (values.region, "de", "DE"),
-        (values.unenrolled, "Enrol", Unenrolled(NotEnrolled.ENROL)),
-        (values.unenrolled, "allow_until 1970-01-01", Unenrolled(NotEnrolled.ALLOW_UNTIL, 86400.0)),
+        (days.unenrolled, "Enrol", Unenrolled(NotEnrolled.ENROL)),
+        (days.enforcement, "Yes", 0.0),
+        (days.enforcement, "observe  until 1970-01-01", 86400.0),
+        (days.unenrolled, "allow_until 1970-01-01", Unenrolled(NotEnrolled.ALLOW_UNTIL, 86400.0)),
     ],
 )
 def test_a_value_that_fits_is_given_its_type(parse: Parser, text: str, value: object) -> None:
@@ -166,9 +168,13 @@ def test_a_value_that_fits_is_given_its_type(parse: Parser, text: str, value: ob
         (values.pattern, "(", "no regular expression"),
         (values.pattern, "a\nb", "one line"),
         (values.region, "DEU", "two letters"),
-        (values.unenrolled, "allow_until 2030-02-30", "2030-12-31"),
-        (values.unenrolled, "allow_until", "2030-12-31"),
-        (values.unenrolled, "deny 2030-01-01", "2030-12-31"),
+        (days.unenrolled, "allow_until 2030-02-30", "2030-12-31"),
+        (days.enforcement, "observe until 2030-02-30", "2030-12-31"),
+        (days.enforcement, "observe", "2030-12-31"),
+        (days.enforcement, "no", "2030-12-31"),
+        (days.enforcement, "2030-12-31", "2030-12-31"),
+        (days.unenrolled, "allow_until", "2030-12-31"),
+        (days.unenrolled, "deny 2030-01-01", "2030-12-31"),
         (values.secret, "", "not empty"),
         (values.secret, "a\nb", "one line"),
         (values.credential, "onlyone", "client_id:client_secret"),

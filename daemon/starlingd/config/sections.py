@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from starlingd.config import directory, lists, questions, values
+from starlingd.config import days, directory, lists, questions, values
 from starlingd.config.schema import Section, key, rest
 from starlingd.core.failures import DAILY_CEILING
 from starlingd.core.rules import Bind, ExemptResult, FailMode, OnMappingFailure, Rules, Unenrolled, WithoutSecondFactor
@@ -87,7 +87,7 @@ class AuthForm:
         values.integer(1, 1000), _RULES.push_limit, "unanswered or denied pushes of a user before no more are sent"
     )
     push_window: int = key(values.seconds(1, DAY), _RULES.push_window, "seconds for which push_limit counts")
-    enforce: float = key(values.enforcement, 0.0, "whether the rules hold, or are only tried out")
+    enforce: float = key(days.enforcement, 0.0, "whether the rules hold, or are only tried out")
     max_failures: int = key(
         values.integer(1, DAILY_CEILING), _RULES.max_failures, "wrong codes of a user from one address before a wait"
     )
@@ -97,9 +97,7 @@ class AuthForm:
     )
     fail_mode: FailMode = key(values.choice(FailMode), _RULES.fail_mode, "what an unreachable service means")
     fail_open_users: tuple[str, ...] = key(values.words, (), "the only users whom fail_mode = safe lets in")
-    not_enrolled: Unenrolled = key(
-        values.unenrolled, _RULES.not_enrolled, "what becomes of whom Starling does not know"
-    )
+    not_enrolled: Unenrolled = key(days.unenrolled, _RULES.not_enrolled, "what becomes of whom Starling does not know")
     on_mapping_failure: OnMappingFailure = key(
         values.choice(OnMappingFailure), _RULES.on_mapping_failure, "what becomes of whom the directory does not map"
     )

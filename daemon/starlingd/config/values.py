@@ -5,8 +5,6 @@ Parsers are pure. Their messages never repeat a scalar value: whatever was paste
 
 from __future__ import annotations
 
-import calendar
-import datetime as dt
 import ipaddress
 import re
 import warnings
@@ -20,7 +18,6 @@ import regex
 
 from starlingd.config.problems import nearest
 from starlingd.config.secrets import Secret
-from starlingd.core.rules import NotEnrolled, Unenrolled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,8 +39,6 @@ _GROUP = re.compile(r'[^\S\n]*(?:"(?P<dn>[^"\n]*)"[^\S\n]*|(?P<name>[^",\n]*))(?
 _DOMAIN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})", re.ASCII)
 _ANSWER_KEY = re.compile(r"[A-Za-z0-9_]{1,32}", re.ASCII)
 _REGION = re.compile(r"[A-Za-z]{2}", re.ASCII)
-_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
-_DAY_LENGTH = 86400
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 LONGEST_LINE = 500
 """Bytes of UTF-8 that a text may have: PAM applications cut what is longer (PAM_MAX_MSG_SIZE is 512)."""
@@ -261,20 +256,6 @@ def region(value: str) -> str:
     return value.upper()
 
 
-def unenrolled(value: str) -> Unenrolled:
-    """Read ``deny``, ``enrol`` or ``allow_until YYYY-MM-DD``, which lasts to the end of that day in UTC."""
-    action, _, day = value.lower().partition(" ")
-    try:
-        if action == NotEnrolled.ALLOW_UNTIL and _DAY.fullmatch(day.strip()):
-            last = dt.date.fromisoformat(day.strip())
-            return Unenrolled(NotEnrolled.ALLOW_UNTIL, float(calendar.timegm(last.timetuple()) + _DAY_LENGTH))
-        if action in {NotEnrolled.DENY, NotEnrolled.ENROL} and not day:
-            return Unenrolled(NotEnrolled(action))
-    except ValueError:
-        pass  # such as the 31st of February
-    raise Unfit("must be deny, enrol, or allow_until and a day such as 2030-12-31")
-
-
 def listen(value: str) -> str:
     """Read a local address with a port, ``127.0.0.1:9109`` or ``[::1]:9109``, or the path of a Unix socket."""
     if value.startswith("/"):
@@ -287,20 +268,6 @@ def listen(value: str) -> str:
     if not local or not port.isascii() or not port.isdigit() or not 1 <= int(port[:6]) <= 65535:  # noqa: PLR2004
         raise Unfit("must be a loopback address with a port, such as 127.0.0.1:9109, or the path of a socket")
     return value
-
-
-def enforcement(value: str) -> float:
-    """Read ``yes``, or ``observe until YYYY-MM-DD``: the end of that day in UTC, in Unix seconds; 0 is yes."""
-    words = value.lower().split()
-    if words == ["yes"]:
-        return 0.0
-    try:
-        if words[:2] == ["observe", "until"] and len(words) == 3 and _DAY.fullmatch(words[2]):  # noqa: PLR2004
-            last = dt.date.fromisoformat(words[2])
-            return float(calendar.timegm(last.timetuple()) + _DAY_LENGTH)
-    except ValueError:
-        pass  # such as the 31st of February
-    raise Unfit("must be yes, or observe until and a day such as 2030-12-31")
 
 
 def host(value: str) -> str:
