@@ -29,11 +29,10 @@ def sandbox() -> Iterator[Sandbox]:
 def daemon(sandbox: Sandbox) -> Iterator[Daemon]:
     """Offer a daemon that runs."""
     sandbox.forget()
-    made = process.make()
-    made.configure(sandbox, auth="push_limit = 2")
-    made.start()
-    yield made
-    made.close()
+    with closing(process.make()) as made:
+        made.configure(sandbox, auth="push_limit = 2")
+        made.start()
+        yield made
 
 
 def restart(daemon: Daemon) -> None:

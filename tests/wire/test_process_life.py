@@ -30,10 +30,9 @@ def sandbox() -> Iterator[Sandbox]:
 def daemon(sandbox: Sandbox) -> Iterator[Daemon]:
     """Offer a daemon that is configured and not started."""
     sandbox.forget()
-    made = process.make()
-    made.configure(sandbox)
-    yield made
-    made.close()
+    with closing(process.make()) as made:
+        made.configure(sandbox)
+        yield made
 
 
 def listening(path: Path, kind: socket.SocketKind) -> socket.socket:

@@ -39,10 +39,9 @@ def sandbox() -> Iterator[Sandbox]:
 def daemon(sandbox: Sandbox) -> Iterator[Daemon]:
     """Offer a daemon that is configured and not started."""
     sandbox.forget()
-    made = process.make()
-    made.configure(sandbox)
-    yield made
-    made.close()
+    with closing(process.make()) as made:
+        made.configure(sandbox)
+        yield made
 
 
 def logged_in(daemon: Daemon) -> bool:
