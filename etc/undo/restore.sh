@@ -40,8 +40,8 @@ if [ -e "$undo/pending" ] || [ "$1" = now ]; then
     rm -rf "$undo"
 fi
 
+systemctl --no-block stop @NAME@.timer
 rm -f "$units/@NAME@.service" "$units/multi-user.target.wants/@NAME@.service" \
     "$units/@NAME@.timer" "$units/timers.target.wants/@NAME@.timer" "@STAMPS@/stamp-@NAME@.timer"
-systemctl --no-block stop @NAME@.timer
 systemctl daemon-reload
 exit 0
