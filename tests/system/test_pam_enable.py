@@ -110,7 +110,7 @@ def test_enable_then_log_in_then_confirm_then_disable(stock: Bastion) -> None:
     assert (state(stock)["state"], state(stock)["restore_at"]) == ("on", None)
     assert stock.shell(f"ls {UNITS} | grep undo || true") == ""
     assert "in as approves" in stock.log_in("approves", "").text
-    assert "in as newcomer" not in stock.log_in("newcomer", "", options=ONE_QUESTION).text
+    assert "in as denies" not in stock.log_in("denies", "", options=ONE_QUESTION).text
     stock.shell("starlingctl pam disable sshd")
     assert state(stock)["state"] == "off"
     await_back(stock, before)
@@ -122,7 +122,7 @@ def test_a_confirmed_change_outlives_a_reboot(stock: Bastion) -> None:
     reboot(stock)
     stock.await_sshd()
     assert state(stock)["state"] == "on"
-    assert "in as newcomer" not in stock.log_in("newcomer", "", options=ONE_QUESTION).text
+    assert "in as denies" not in stock.log_in("denies", "", options=ONE_QUESTION).text
     assert "in as approves" in stock.log_in("approves", "").text
 
 
