@@ -39,6 +39,8 @@ class Host:
         """Run shell and cp for real, the script with nothing else to find; systemctl only when it must not fail."""
         if command[0].endswith("systemctl"):
             self.asked.append(" ".join(command[1:]))
+            if command[1:] == ("is-active", f"{self.undo().name}.service"):
+                return Done(3, "inactive")
             return Done(1, "no") if self.fails and self.fails in self.asked[-1] else Done(0, "")
         if command[0] == "/bin/sh":
             return self.restore(*command[2:])

@@ -199,7 +199,7 @@ def _alone() -> Iterator[Places]:
         sys.exit(_fail("this needs root"))
     os.umask(0o022)
     try:
-        descriptor = os.open("/run/pam-starling-undo.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(Places().pam("sshd").parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield Places()

@@ -162,6 +162,10 @@ class Undo:
         done = self._run("/bin/sh", str(self.folder / "restore"))  # finds nothing pending, takes its units away
         if (self.places.units / f"{self.name}.timer").exists():
             raise Failed(f"the change is kept, but its units are not taken away: {done.output}")
+        # The timer may have fired in this very moment.
+        doing = self._run(SYSTEMCTL, "is-active", f"{self.name}.service").output
+        if doing != "inactive" or not self.folder.exists() or self.changed():
+            raise Failed(f"{self.service} is being put back in this moment; see starlingctl pam status")
 
     def instead_of_before(self, name: str, data: bytes) -> None:
         """Have ``restore`` put back this text, in the mode and owner of what was there."""
