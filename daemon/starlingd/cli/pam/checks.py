@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 PROBE_SERVICE = "pam-starling-check"
 JOURNALCTL = "/usr/bin/journalctl"
+LOGGED_WITHIN = 5.0
+"""Seconds for the daemon and the journal to write a line."""
 PROBE = """
 import ctypes, sys
 # PyDLL: the module's interpreter is this one, which must hold its lock while libpam runs.
@@ -89,13 +92,16 @@ def module_answers(places: Places, run: Callable[..., Done]) -> None:
 
 
 def _logged_reason(user: str, run: Callable[..., Done]) -> str:
-    """Tell the reason that the daemon logged for this user's login."""
-    run(JOURNALCTL, "--sync")
-    found = run(JOURNALCTL, "-o", "json", "-n", "1", "--no-pager", "STARLING_EVENT=login", f"STARLING_USER={user}")
-    try:
-        return str(json.loads(found.output)["STARLING_REASON"])
-    except (ValueError, KeyError, TypeError):
-        return "the daemon logged nothing"
+    """Tell the reason that the daemon logged for this user's login; it may get there after the verdict."""
+    ends = time.monotonic() + LOGGED_WITHIN
+    while True:
+        found = run(JOURNALCTL, "-o", "json", "-n", "1", "--no-pager", "STARLING_EVENT=login", f"STARLING_USER={user}")
+        try:
+            return str(json.loads(found.output)["STARLING_REASON"])
+        except (ValueError, KeyError, TypeError):
+            if time.monotonic() > ends:
+                return "the daemon logged nothing"
+        time.sleep(0.2)
 
 
 # --- another way in, for login ---------------------------------------------------------------------------------------
