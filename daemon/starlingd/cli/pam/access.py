@@ -138,8 +138,10 @@ def _lines(path: Path) -> list[str]:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return []
-    with os.fdopen(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            return []
-        lines = stream.read(LONGEST_KEYS).decode("utf-8", "replace").splitlines()
+    try:
+        regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        data = os.read(descriptor, LONGEST_KEYS) if regular else b""
+    finally:
+        os.close(descriptor)
+    lines = data.decode("utf-8", "replace").splitlines()
     return [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
