@@ -10,6 +10,7 @@ import click
 
 from starlingd import VERSION
 from starlingd.cli import check, explain, grace, operate, provision, sessions, status, user
+from starlingd.cli.doctor.command import doctor
 from starlingd.cli.pam import commands as pam
 
 
@@ -38,5 +39,6 @@ for command in (
     status.status,
     status.events,
     pam.pam,
+    doctor,
 ):
     main.add_command(command)

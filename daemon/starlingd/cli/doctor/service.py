@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from starlingd.cli.doctor.finding import error, note, warning
+from starlingd.cli.doctor.finding import error, warning
 from starlingd.core.model import Fault
 
 if TYPE_CHECKING:
@@ -43,12 +43,4 @@ def check_directory(outage: Unavailable | None) -> Iterator[Finding]:
     if outage is not None:
         yield error(
             "directory.unavailable", f"the directory does not answer: {outage.detail}", "see [ldap …] in starling.conf"
-        )
-
-
-def check_unasked(why: str) -> Iterator[Finding]:
-    """Tell that nothing could be asked."""
-    if why:
-        yield note(
-            "service.unasked", f"the service was not asked: {why}", "run this as root, with a right configuration"
         )
