@@ -1,4 +1,3 @@
-#!/bin/sh
 # Puts back what "starlingctl pam enable @SERVICE@" found. It is run by @NAME@.service: when nobody confirmed in
 # time (its timer), and at every boot before sshd while nobody has; and by "starlingctl pam disable", with the word now.
 # It must work without pam-starling and its daemon: nothing here but /bin/sh, cp, mv, rm and systemctl.

@@ -126,7 +126,7 @@ class Undo:
         for edit in edits:
             self._copy(edit, new / "before")
             _write(new / "written" / edit.name, edit.after)
-        _write(new / "restore", self._fill("restore.sh", state).encode())
+        _write(new / "restore", b"#!/bin/sh\n" + self._fill("restore.sh", state).encode())
         _write(new / "state.json", json.dumps(asdict(state), indent=2).encode() + b"\n")
         _write(new / "pending", b"")
 
