@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
     from starlingd.server.host import Host
 
+SCRAPE_TIME = 5.0
+"""Seconds for which a scraper may be silent: one at a time is served."""
+LAST_SCRAPE = 1.0
+"""Seconds that a scrape gets when the daemon stops."""
+
 log = logging.getLogger("starlingd.metrics")
 
 
@@ -74,7 +79,14 @@ class Collector:
 
 
 class _Quiet(WSGIRequestHandler):
-    """Does not write each scrape to stderr."""
+    """Does not write each scrape to stderr, and waits for nobody for long."""
+
+    timeout = SCRAPE_TIME
+
+    def handle(self) -> None:
+        """Serve one scrape; a scraper who says nothing in time, or goes away, is nobody's concern."""
+        with suppress(OSError):
+            super().handle()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the library's name
         """Say nothing."""
@@ -115,11 +127,14 @@ def serve(listen: str, host: Host, waiting: Callable[[], int]) -> Callable[[], N
     else:
         address, _, port = listen.rpartition(":")
         server = make_server(address.strip("[]"), int(port), app, handler_class=_Quiet)
-    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    serving = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+    serving.start()
     log.info("metrics on %s", listen)
 
     def end() -> None:
-        server.shutdown()
+        # shutdown() waits for the scrape that is being served, and whoever scrapes may take as long as they like.
+        threading.Thread(target=server.shutdown, name="metrics end", daemon=True).start()
+        serving.join(LAST_SCRAPE)
         server.server_close()
 
     return end

@@ -162,7 +162,7 @@ class Performer:
         except Unavailable:
             guesses.release(step.user, place)  # nobody could tell
             raise
-        except asyncio.CancelledError:
+        except BaseException:  # whoever hangs up has guessed; and a bug must not leave the guess under way for ever
             guesses.fail(step.user, place)
             raise
         if check is Check.WRONG:

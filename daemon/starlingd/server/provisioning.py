@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable
 
     from starlingd.core.directory import Person
+    from starlingd.core.enrolment import LoopState
     from starlingd.core.rules import Provisioning as Rule
     from starlingd.server.host import Current, Host
 
@@ -34,6 +35,8 @@ STORE_WAIT = 30.0
 NSS_WAIT = 10.0
 RETRY = 5.0
 """Seconds to wait after a 429 that does not say for how long."""
+LEAST_PAUSE = 300.0
+"""Seconds between two runs that start by themselves, however the first one ended."""
 CHECK_INTERVAL = 10.0
 """Seconds between looks at whether a run is due."""
 
@@ -89,6 +92,8 @@ class ProvisioningLoop:
         self._host = host
         self._task: asyncio.Task[None] | None = None
         self.last: Run | None = None
+        self._tried = float("-inf")
+        """When this daemon last found a run due, in monotonic seconds."""
 
     async def run(self) -> None:
         """Start a run whenever one is due."""
@@ -102,8 +107,16 @@ class ProvisioningLoop:
             except Unavailable as outage:
                 log.warning("%s", outage)
                 continue
-            if not state.complete or time.time() - state.started >= current.loop.interval:
+            if self._is_due(current.loop, state):
+                self._tried = time.monotonic()
                 self.start(dry=current.loop.dry_run)
+
+    def _is_due(self, loop: Loop, state: LoopState) -> bool:
+        """Tell whether a run is due; a dry one, and one that failed at its beginning, leave no trace in the store."""
+        pause = loop.interval if loop.dry_run else min(loop.interval, LEAST_PAUSE)
+        if time.monotonic() - self._tried < pause:
+            return False
+        return loop.dry_run or not state.complete or time.time() - state.started >= loop.interval
 
     @property
     def is_running(self) -> bool:

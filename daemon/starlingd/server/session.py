@@ -68,6 +68,7 @@ class Session:
         self._task: asyncio.Task[None] | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._operation = ""
+        self._login: Login | None = None
         self._login_id = str(uuid.uuid4())
 
     def interrupt(self, why: Interrupted) -> None:
@@ -83,14 +84,14 @@ class Session:
             await self._serve()
         except (Interrupted, ProtocolError, TimeoutError) as end:
             log.warning("a module's connection ended without a verdict: %s", type(end).__name__)
-            self._done(REFUSALS.get(self._operation, Result.AUTH_ERR), Reason.PROTOCOL_ERROR)
+            self._end_without_verdict(Reason.PROTOCOL_ERROR)
         except asyncio.CancelledError:
             if self._why is None:
                 raise
-            self._done(REFUSALS.get(self._operation, Result.AUTH_ERR), self._why.reason)
+            self._end_without_verdict(self._why.reason)
         except Exception:
             log.exception("a bug ended a session; the login is refused")
-            self._done(REFUSALS.get(self._operation, Result.AUTH_ERR), Reason.INTERNAL_ERROR)
+            self._end_without_verdict(Reason.INTERNAL_ERROR)
         finally:
             if self._deadline is not None:
                 self._deadline.cancel()
@@ -110,7 +111,7 @@ class Session:
         if perform is None:
             self._channel.send("error", {"reason": Reason.PROTOCOL_ERROR})
             return
-        login = parse_login(fields, self._pid, self._loop.time())
+        login = self._login = parse_login(fields, self._pid, self._loop.time())
         self._deadline = self._loop.call_at(login.deadline, self.interrupt, TimeUp())
         if self._host.current is None:
             self._refuse_all(login, Reason.MISCONFIGURED)
@@ -118,6 +119,18 @@ class Session:
             self._refuse_all(login, Reason.STORE_UNAVAILABLE)
         else:
             await perform(login, self._host.current)
+
+    def _end_without_verdict(self, reason: Reason) -> None:
+        """Refuse a call that was cut short: say so, write it down, and give back what it may have taken."""
+        result, login = REFUSALS.get(self._operation, Result.AUTH_ERR), self._login
+        self._done(result, reason)
+        if login is None or self._operation == "close_session":
+            return
+        if self._operation == "open_session":
+            self._host.audit.session("session_open", login.user, login.service, None, reason)
+        else:
+            self._host.logins.drop(self._login_id)
+            self._host.audit.login(login, login.user, self._login_id, refuse(reason, result))
 
     def _refuse_all(self, login: Login, reason: Reason) -> None:
         result = REFUSALS.get(self._operation)
