@@ -17,11 +17,16 @@ if TYPE_CHECKING:
     from starlingd.core.rules import Grace
 
 
+SSHD_TTY = "ssh"
+"""sshd's PAM_TTY, which names no terminal."""
+
+
 class Miss(StrEnum):
     """Why an entry does not help; for the audit log and ``explain``."""
 
     OFF = "off"
     UNKNOWN_KEY = "the ssh key is not known"
+    UNKNOWN_ADDRESS = "the address is not known"
     NO_ENTRY = "no entry"
     OTHER_BASIS = "account or mapping changed"
     CLOCK_WENT_BACK = "the clock went back"
@@ -65,8 +70,10 @@ def key_of(login: Login, user: str, rule: Grace) -> Key | Miss:
         return Miss.OFF
     if Bind.SSH_KEY in rule.bind and not login.ssh_key:
         return Miss.UNKNOWN_KEY
-    # A login on a console has no address; its tty stands in.
-    place = login.client_ip or login.tty
+    # A login on a console has no address; its tty stands in. What sshd calls its tty is the same for everybody.
+    place = login.client_ip or (login.tty if login.tty != SSHD_TTY else "")
+    if Bind.CLIENT_IP in rule.bind and not place:
+        return Miss.UNKNOWN_ADDRESS
     return Key(
         user,
         place if Bind.CLIENT_IP in rule.bind else "",

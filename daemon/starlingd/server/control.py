@@ -36,6 +36,8 @@ PATIENCE = 10.0
 """Seconds a client may take to say what it wants, and the daemon to look something up."""
 LATEST = 1e12
 """The latest time that can be asked about, in seconds since 1970."""
+MOST_CLIENTS = 64
+"""Connections at a time of others than root: readers of this socket must not use up what logins need."""
 SO_PEERGROUPS = 59
 """<asm-generic/socket.h>; Python has no name for it."""
 LONGEST_GROUPS = 1024
@@ -100,6 +102,7 @@ class Control:
         self._host = host
         self._sock = sock
         self._reload = reload
+        self._serving = 0
         self._commands: Mapping[str, tuple[Right, Command]] = {
             "explain": (Right.READ, self._explain),
             "grace list": (Right.READ, self._list_grace),
@@ -117,15 +120,20 @@ class Control:
             await server.serve_forever()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._serving += 1
         try:
             async with asyncio.timeout(PATIENCE * 3):
                 peer = _peer_of(writer.get_extra_info("socket"))
+                if self._serving > MOST_CLIENTS and peer.uid != 0:
+                    log.warning("a control connection of uid %d was refused: there are %d", peer.uid, MOST_CLIENTS)
+                    return
                 answer = await self._answer(await reader.readline(), peer)
                 writer.write(json.dumps(answer).encode() + b"\n")
                 await writer.drain()
         except (OSError, TimeoutError, ValueError) as error:
             log.warning("a control connection ended early: %s", type(error).__name__)
         finally:
+            self._serving -= 1
             writer.close()
 
     async def _answer(self, line: bytes, peer: Peer) -> Request:

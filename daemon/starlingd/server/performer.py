@@ -61,6 +61,8 @@ class Performer:
         self.account: Account | None = None
         self.reused = False
         self._provisioned = ""
+        self._push_waits = False
+        """Whether this login's own push has no answer yet: only then is the user's place this login's to give back."""
         self._performers: dict[type[steps.Step], Callable[[Any], Awaitable[Any]]] = {
             steps.Say: self._say,
             steps.Ask: self._ask,
@@ -210,7 +212,8 @@ class Performer:
         except BaseException:
             self._host.pushes.release(step.user)
             raise
-        if not isinstance(started, Started):
+        self._push_waits = isinstance(started, Started)
+        if not self._push_waits:
             self._host.pushes.release(step.user)
         return started
 
@@ -230,6 +233,8 @@ class Performer:
             return PushStatus.PENDING
         with self._host.decoy.observe("check_push"):
             status = await self._call(self._current.provider.check_push, step.request)
+        if status in {PushStatus.APPROVED, PushStatus.DENIED, PushStatus.EXPIRED}:
+            self._push_waits = False
         if status is PushStatus.APPROVED:
             self._host.pushes.approve(step.user)
             await self._note(self._host.store.clear_push_failures, step.user)
@@ -238,7 +243,9 @@ class Performer:
         return status
 
     async def _cancel_push(self, step: steps.CancelPush) -> None:
-        await self._push_failed(step.user, denied=False)
+        if self._push_waits:  # else it was answered, and counted, in the moment in which the login ended
+            self._push_waits = False
+            await self._push_failed(step.user, denied=False)
 
     async def _push_failed(self, user: str, *, denied: bool) -> None:
         self._host.pushes.fail(user, time.monotonic(), denied=denied)
