@@ -1,20 +1,26 @@
-"""What one login or one client must not take from another: a push's place, the daemon's descriptors, a grace entry."""
+"""What one login or one client must not take from another: a push's place, descriptors, a grace entry, a call."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from starlingd.core.directory import Person
 from starlingd.core.model import PushStatus
-from starlingd.core.rules import Grace, Rules
+from starlingd.core.rules import DirectoryPolicy, DirectorySchema, FailMode, Grace, Provisioning, Rules, Tls
+from starlingd.ports import Fault, Unavailable
 from starlingd.server import control
 from tests.daemon_under_test import RIGHT_CODE, Bastion, Connection, on_bastion, whole_daemon
+from tests.fakes_directory import FakeDirectory
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from starlingd.core.enrolment import Contact
 
 PATIENCE = 5.0
 
@@ -77,3 +83,69 @@ def test_a_login_by_ssh_whose_address_nobody_knows_neither_reads_nor_writes_a_gr
         assert [call.split()[0] for call in bastion.provider.calls] == ["verify", "verify"]
 
     on_bastion(test, Rules(grace=Grace(soft_timeout=60, hard_timeout=60, reuse_limit=5)))
+
+
+def test_who_hangs_up_while_the_service_is_probed_causes_no_second_probe() -> None:
+    async def test(bastion: Bastion) -> None:
+        probed, go = threading.Event(), threading.Event()
+        bastion.provider.outage = Unavailable("starling", Fault.UNREACHABLE, "down")
+        fail = bastion.provider.probe_token
+
+        def slow(timeout: float) -> None:
+            probed.set()
+            assert go.wait(PATIENCE)
+            fail(timeout)
+
+        bastion.provider.probe_token = slow  # type: ignore[method-assign]
+        impatient = await Connection(bastion, 1).begin()
+        await impatient.answer(RIGHT_CODE)
+        assert await asyncio.to_thread(probed.wait, PATIENCE)
+        impatient.hang_up()
+        await bastion.settled()
+        patient = await Connection(bastion, 2).begin()
+        await patient.answer(RIGHT_CODE)
+        go.set()
+        assert (await patient.done())["reason"] == "fail_open"
+        assert bastion.provider.calls.count("probe") == 1
+
+    on_bastion(test, Rules(fail_mode=FailMode.SAFE))
+
+
+def test_however_many_logins_of_somebody_begin_one_call_at_a_time_enrols() -> None:
+    policy = DirectoryPolicy("staff", ("ldaps://d",), "dc=x", DirectorySchema.RFC2307, Tls.LDAPS, "", "")
+    attributes = {"mail": ("alice@example.org",), "mobile": ("+491701234567",)}
+
+    async def test(bastion: Bastion) -> None:
+        assert bastion.host.current is not None
+        directory = FakeDirectory([Person("alice", "uid=alice", attributes=attributes)])
+        bastion.host.current = replace(bastion.host.current, directory=directory)
+        begun, go = threading.Semaphore(0), threading.Semaphore(0)
+        under_way: list[Contact] = []
+        together: list[int] = []
+
+        def enrol(contact: Contact, _: float) -> str:
+            under_way.append(contact)
+            together.append(len(under_way))
+            begun.release()
+            go.acquire(timeout=PATIENCE)
+            under_way.remove(contact)
+            raise Unavailable("starling", Fault.BROKEN, "500")
+
+        bastion.provider.enrol = enrol  # type: ignore[method-assign]
+        logins = [asyncio.create_task(Connection(bastion, number).authenticate()) for number in (1, 2)]
+        assert await asyncio.to_thread(begun.acquire, timeout=PATIENCE)
+        go.release()
+        assert (await next(asyncio.as_completed(logins)))["reason"] == "service_error"  # now the other one calls
+        assert await asyncio.to_thread(begun.acquire, timeout=PATIENCE)
+        logins.append(asyncio.create_task(Connection(bastion, 3).authenticate()))
+        while len(directory.calls) < 3:
+            await asyncio.to_thread(bool)
+        for _ in range(20):  # turns enough for a third login that does not wait to get as far as its call
+            await asyncio.to_thread(bool)
+        go.release()
+        assert await asyncio.to_thread(begun.acquire, timeout=PATIENCE)
+        go.release()
+        await asyncio.gather(*logins)
+        assert together == [1, 1, 1]
+
+    on_bastion(test, Rules(provisioning=Provisioning("mail", "mobile"), directory=policy))

@@ -11,6 +11,7 @@ import logging
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from starlingd.core.enrolment import NO_SAY, Contact, Enrolled, Enrolment, judge
 from starlingd.core.model import Reason
@@ -35,7 +36,8 @@ class Enrolments:
         self._workers = workers
         self._phones = phones
         self._audit = audit
-        self._under_way: dict[str, asyncio.Lock] = {}
+        self._under_way: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """A lock lives as long as somebody holds it or waits for it."""
 
     async def of(  # the parts of one enrolment
         self,
@@ -54,12 +56,8 @@ class Enrolments:
         if not isinstance(contact, Contact):
             return contact
         lock = self._under_way.setdefault(user, asyncio.Lock())
-        try:
-            async with lock:
-                return await self._enrolled(user, contact, rule, provider, calls, seconds)
-        finally:
-            if not lock.locked():
-                self._under_way.pop(user, None)
+        async with lock:
+            return await self._enrolled(user, contact, rule, provider, calls, seconds)
 
     async def look(self, user: str, person: Person | None, rule: Provisioning) -> Enrolled:
         """Tell what ``of`` would, without enrolling anybody; who is not enrolled yet has an identity that says so."""

@@ -24,18 +24,27 @@ class Probe:
     """The last such call."""
 
     def __init__(self) -> None:
-        self._lock = asyncio.Lock()
+        self._call: asyncio.Task[bool] | None = None
         self._provider: SecondFactor | None = None
         self._ended = float("-inf")
-        self._unreachable = False
 
     async def is_unreachable(self, workers: Workers, provider: SecondFactor, seconds: float) -> bool:
         """Tell whether a call of our own fails as unreachable within ``seconds``; anything else it fails with is no."""
-        async with self._lock:
-            if self._provider is not provider or time.monotonic() - self._ended > INTERVAL:
-                self._unreachable = await _fails(workers, provider, seconds)
-                self._provider, self._ended = provider, time.monotonic()
-            return self._unreachable
+        call = self._call
+        if (
+            call is None
+            or self._provider is not provider
+            or (call.done() and time.monotonic() - self._ended > INTERVAL)
+        ):
+            call = self._call = asyncio.get_running_loop().create_task(self._ask(workers, provider, seconds))
+            self._provider = provider
+        return await asyncio.shield(call)  # whoever hangs up ends no more than their own wait
+
+    async def _ask(self, workers: Workers, provider: SecondFactor, seconds: float) -> bool:
+        try:
+            return await _fails(workers, provider, seconds)
+        finally:
+            self._ended = time.monotonic()
 
 
 async def _fails(workers: Workers, provider: SecondFactor, seconds: float) -> bool:
