@@ -66,7 +66,13 @@ RESTART = "systemctl reset-failed; systemctl restart starlingd.socket starlingd-
 FAULTS = {
     "no PAM": sshd("UsePAM no", "sshd.use-pam"),
     "passwords": sshd("PasswordAuthentication yes", "sshd.password-authentication"),
-    "nobody is asked": sshd("KbdInteractiveAuthentication no", "sshd.kbd-interactive"),
+    "nobody is asked": (
+        f"printf 'Match User approves\\n KbdInteractiveAuthentication no\\n' >> {SSHD}",
+        SSHD,
+        "true",
+        "sshd.kbd-interactive",
+    ),
+    "nobody can log in": sshd("KbdInteractiveAuthentication no", "sshd.config"),  # sshd refuses methods that are off
     "any method": sshd("AuthenticationMethods any", "sshd.methods-any"),
     "an alternative": sshd(
         "AuthenticationMethods publickey publickey,keyboard-interactive:pam", "sshd.methods-skip"
@@ -76,7 +82,7 @@ FAULTS = {
     "host-based": sshd("HostbasedAuthentication yes", "sshd.hostbased"),
     "root": sshd("PermitRootLogin yes", "sshd.root"),
     "a short LoginGraceTime": sshd("LoginGraceTime 30", "sshd.grace-time"),
-    "a small MaxStartups": sshd("MaxStartups 3", "sshd.max-startups"),
+    "a small MaxStartups": (edit(SSHD, "s/^MaxStartups.*/MaxStartups 3/"), SSHD, "true", "sshd.max-startups"),
     "a line sshd does not take": sshd("NoSuchOption yes", "sshd.config"),
     "a Match block": (
         f"printf 'Match User approves\\n AuthenticationMethods publickey\\n' >> {SSHD}",
@@ -142,12 +148,12 @@ FAULTS = {
         "daemon.inactive",
     ),
     "misconfigured": (
-        f"echo nonsense = 1 >> {CONF}; systemctl restart starlingd",
+        f"echo '[nonsense]' >> {CONF}; systemctl restart starlingd",
         CONF,
         "systemctl restart starlingd",
         "daemon.misconfigured",
     ),
-    "a problem not yet loaded": (f"echo nonsense = 1 >> {CONF}", CONF, "true", "config.problem"),
+    "a problem not yet loaded": (f"echo '[nonsense]' >> {CONF}", CONF, "true", "config.problem"),
     "a name that is none": (
         edit(CONF, "s|^service_url.*|service_url = https://no-such-host.invalid|"),
         CONF,
