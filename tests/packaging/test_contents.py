@@ -12,6 +12,7 @@ TREE = Path(__file__).resolve().parents[2]
 DEBIAN_PACKAGE_OF = {
     "click": "python3-click",
     "ldap3": "python3-ldap3",
+    "pam": "python3-pampy",
     "prometheus_client": "python3-prometheus-client",
     "phonenumbers": "python3-phonenumbers",
     "regex": "python3-regex",

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from starlingd.core.model import Process
 from starlingd.server.host import Rights
 from tests.daemon_under_test import RIGHT_CODE, Bastion, Connection, Whole
 from tests.unit.controlling import BOB, controlled, fill
@@ -98,6 +99,16 @@ def test_who_is_not_root_may_read_and_otherwise_what_his_groups_may(
         assert {event["STARLING_BY"] for event in bastion.events("unlock")} <= {"nobody"}
 
     controlled(directory, test, rights=rights)
+
+
+def test_only_root_may_say_that_a_login_is_a_test(directory: Path) -> None:
+    async def test(bastion: Bastion, whole: Whole) -> None:
+        for command in ("test begin", "test decisions"):
+            assert await ask_as(whole, groups(OPERATORS), NOBODY, command) == {"error": "only root may test logins"}
+            assert "error" in await ask_as(whole, [], NOBODY, command)
+        assert bastion.host.trials.of(Process(1, 1)) is None
+
+    controlled(directory, test, rights=RIGHTS)
 
 
 def test_whoever_is_in_hundreds_of_groups_has_at_least_no_more_rights(directory: Path) -> None:

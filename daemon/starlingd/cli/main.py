@@ -11,6 +11,7 @@ import click
 from starlingd import VERSION
 from starlingd.cli import check, explain, grace, operate, provision, sessions, status, user
 from starlingd.cli.doctor.command import doctor
+from starlingd.cli.logintest.command import login_test
 from starlingd.cli.pam import commands as pam
 
 
@@ -40,5 +41,6 @@ for command in (
     status.events,
     pam.pam,
     doctor,
+    login_test,
 ):
     main.add_command(command)

@@ -136,6 +136,8 @@ class Login:
     login_id: str
     ssh_key: str = ""
     """The fingerprint of the public key in ``auth_info``, if there is one."""
+    is_test: bool = False
+    """Whether it only tries the stack out: decided like any other, and let in nowhere (``server.trials``)."""
 
 
 @dataclass(frozen=True, slots=True)

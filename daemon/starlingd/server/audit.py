@@ -50,11 +50,14 @@ class Audit:
             "FACTOR": verdict.factor,
             "RULE": verdict.rule,
             "EVIDENCE": " ".join(f"{key}={value}" for key, value in verdict.evidence.items()),
-            "MODE": "observe" if verdict.reason is Reason.OBSERVED else "",
+            "MODE": "test" if login.is_test else "observe" if verdict.reason is Reason.OBSERVED else "",
             **{f"ANSWER_{key.upper()}": answer for key, answer in verdict.answers.items()},
         }
-        self.counts.add(verdict)
         message = f"login of {user} from {login.client_ip or login.tty}: {verdict.reason}"
+        if login.is_test:
+            self._write("login", f"only a test: {message}", fields)
+            return
+        self.counts.add(verdict)
         self._write("login", message, fields)
         if verdict.reason in _LOUD:
             self._write(str(verdict.reason), message, fields, warning=True)

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from starlingd import VERSION
-from starlingd.core.model import Reason
+from starlingd.core.model import Process, Reason
 from starlingd.ports import Unavailable
 from starlingd.server.control import Refused, Right, grace_fields, hypothetical, session_fields, text_of
 from starlingd.server.explain import explain
@@ -43,6 +43,8 @@ class Commands:
             "provision status": (Right.READ, self._status),
             "user show": (Right.READ, self._show),
             "status": (Right.READ, self._tell),
+            "test begin": (Right.OPERATE, self._begin_test),
+            "test decisions": (Right.OPERATE, self._tell_test),
         }
 
     async def _plan(self, request: Request, _: Peer) -> object:
@@ -94,6 +96,15 @@ class Commands:
             "today": host.audit.counts.today(),
             "observe_until": until if until > time.time() else 0.0,
         }
+
+    async def _begin_test(self, request: Request, peer: Peer) -> object:
+        if not self._host.trials.begin(_process(request, peer)):
+            raise Refused("too many login tests are under way, or there is no such process")
+        return {}
+
+    async def _tell_test(self, request: Request, peer: Peer) -> object:
+        trial = self._host.trials.of(_process(request, peer))
+        return {"decisions": trial.decisions if trial else []}
 
     async def _show(self, request: Request, _: Peer) -> object:
         """Tell all that is known of a user; numbers and addresses are masked."""
@@ -152,6 +163,16 @@ class Commands:
             for key, values in person.attributes.items()
         }
         return {"dn": person.dn, "standing": person.standing, "attributes": attributes}
+
+
+def _process(request: Request, peer: Peer) -> Process:
+    """Take the process that root names; nobody else may say that a login is only a test."""
+    pid, start = request.get("pid"), request.get("start")
+    if peer.uid != 0:
+        raise Refused("only root may test logins")
+    if type(pid) is not int or type(start) is not int or pid <= 0:
+        raise Refused("which process?")
+    return Process(pid, start)
 
 
 def _health(calls: Decoy) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ from starlingd.core.grace import Moment
 from starlingd.server.decoy import Decoy
 from starlingd.server.guesses import Guesses
 from starlingd.server.probe import Probe
+from starlingd.server.trials import Trials
 
 if TYPE_CHECKING:
     from starlingd.core.provisioning import Loop
@@ -86,6 +87,7 @@ class Host:
     decoy: Decoy = field(default_factory=Decoy)
     guesses: Guesses = field(default_factory=lambda: Guesses(Failures()))
     probe: Probe = field(default_factory=Probe)
+    trials: Trials = field(default_factory=Trials)
     recovered: bool = True
 
     started: float = field(default_factory=time.time)

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 import uuid
+from dataclasses import replace
 from functools import partial
 from random import SystemRandom
 from typing import TYPE_CHECKING
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from starlingd.core.rules import Rules
     from starlingd.core.steps import Conversation, Step
     from starlingd.server.host import Current, Host
+    from starlingd.server.trials import Trial
 
 FIRST_PACKET = 10.0
 """Seconds a module may take to say what it wants."""
@@ -69,6 +71,7 @@ class Session:
         self._deadline: asyncio.TimerHandle | None = None
         self._operation = ""
         self._login: Login | None = None
+        self._trial: Trial | None = None
         self._login_id = str(uuid.uuid4())
 
     def interrupt(self, why: Interrupted) -> None:
@@ -111,7 +114,7 @@ class Session:
         if perform is None:
             self._channel.send("error", {"reason": Reason.PROTOCOL_ERROR})
             return
-        login = self._login = parse_login(fields, self._pid, self._loop.time())
+        login = self._login = self._mark(parse_login(fields, self._pid, self._loop.time()))
         self._deadline = self._loop.call_at(login.deadline, self.interrupt, TimeUp())
         if self._host.current is None:
             self._refuse_all(login, Reason.MISCONFIGURED)
@@ -119,6 +122,16 @@ class Session:
             self._refuse_all(login, Reason.STORE_UNAVAILABLE)
         else:
             await perform(login, self._host.current)
+
+    def _mark(self, login: Login) -> Login:
+        """Mark what only tries the stack out; who that is was said over the control socket."""
+        self._trial = self._host.trials.of(login.caller)
+        return replace(login, is_test=self._trial is not None)
+
+    def _write_down(self, login: Login, user: str, login_id: str, verdict: Verdict) -> None:
+        if self._trial is not None:
+            self._trial.note(self._operation, login, login_id, verdict)
+        self._host.audit.login(login, user, login_id, verdict)
 
     def _end_without_verdict(self, reason: Reason) -> None:
         """Refuse a call that was cut short: say so, write it down, and give back what it may have taken."""
@@ -130,7 +143,7 @@ class Session:
             self._host.audit.session("session_open", login.user, login.service, None, reason)
         else:
             self._host.logins.drop(self._login_id)
-            self._host.audit.login(login, login.user, self._login_id, refuse(reason, result))
+            self._write_down(login, login.user, self._login_id, refuse(reason, result))
 
     def _refuse_all(self, login: Login, reason: Reason) -> None:
         result = REFUSALS.get(self._operation)
@@ -138,7 +151,7 @@ class Session:
             self._done(Result.SUCCESS, reason)  # close_session: there is nothing left to refuse
             return
         verdict = refuse(reason, result)
-        self._host.audit.login(login, login.user, self._login_id, verdict)
+        self._write_down(login, login.user, self._login_id, verdict)
         self._done(result, verdict.reason, verdict.sentence)
 
     async def _authenticate(self, login: Login, current: Current) -> None:
@@ -153,6 +166,10 @@ class Session:
         await self._conclude(login, performer, verdict, current.rules)
 
     async def _account(self, login: Login, current: Current) -> None:
+        passed = self._trial.passed(login) if self._trial is not None else None
+        if passed is not None:
+            self._done(Result.SUCCESS, passed)
+            return
         record = await self._find(login)
         if record is not None:
             self._confirm(login, record, current.rules)
@@ -170,13 +187,17 @@ class Session:
         except Full as full:
             self._login_id = record.login_id
             verdict = _too_many(full, Result.ACCT_DENIED)
-            self._host.audit.login(login, record.user, record.login_id, verdict)
+            self._write_down(login, record.user, record.login_id, verdict)
             self._done(verdict.result, verdict.reason, verdict.sentence)
         else:
             self._done(Result.SUCCESS, record.reason)
 
     async def _open_session(self, login: Login, current: Current) -> None:
         user, record, sentence = login.user, None, ""
+        if login.is_test:  # it has no record, and whatever else its process did, it opens nothing
+            self._host.audit.session("session_open", user, login.service, None, Reason.NO_RECORD)
+            self._done(Result.SESSION_ERR, Reason.NO_RECORD)
+            return
         try:
             claim = await self._claim(login)
             user = claim.user
@@ -219,15 +240,15 @@ class Session:
     async def _conclude(self, login: Login, performer: Performer, verdict: Verdict, rules: Rules) -> None:
         """Keep the record of who is let in, then say so, then write it down; what cannot be kept is refused."""
         user = performer.account.name if performer.account else login.user
-        if verdict.lets_in:
+        if verdict.lets_in and not login.is_test:
             verdict = await self._keep(self._record(login, performer.account, verdict, rules), verdict, rules)
         sent = self._done(verdict.result, verdict.reason, verdict.sentence, verdict)
         if verdict.lets_in and not sent:
             verdict = refuse(Reason.HUNG_UP, REFUSALS[self._operation])
             self._host.logins.drop(self._login_id)
-        elif performer.reused and not verdict.lets_in:
+        elif performer.reused and (login.is_test or not verdict.lets_in):
             self._host.logins.drop(self._login_id)  # which gives the reuse back
-        self._host.audit.login(login, user, self._login_id, verdict)
+        self._write_down(login, user, self._login_id, verdict)
 
     async def _keep(self, record: Record, verdict: Verdict, rules: Rules) -> Verdict:
         """Remember who is about to be let in; whoever cannot be remembered, or finds no slot, is refused."""

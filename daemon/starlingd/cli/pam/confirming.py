@@ -40,6 +40,12 @@ def ancestors() -> list[Process]:
     return found
 
 
+def start_time(pid: int) -> int:
+    """Tell when a living process started, in clock ticks. Raises OSError."""
+    stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    return int(stat.rpartition(")")[2].split()[_START])
+
+
 def objection(sessions: Sequence[dict[str, Any]], chain: Sequence[Process], service: str, since: Since) -> str | None:
     """Tell why the sessions that the daemon knows do not prove the change; None when one of them does.
 
