@@ -80,7 +80,7 @@ def _host(state: Path) -> Host:
     )
     audit = Audit(JournalAuditLog())
     return Host(
-        gateway=socket.getfqdn(),
+        gateway=socket.gethostname(),
         boot=boot,
         pools=pools,
         accounts=NssAccounts(),

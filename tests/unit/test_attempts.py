@@ -1,4 +1,4 @@
-"""Answers per connection: counted across calls, forgotten in time, bounded, and closed when the table is full."""
+"""Answers per connection: counted across calls, forgotten in time, and bounded."""
 
 from __future__ import annotations
 
@@ -97,30 +97,23 @@ def test_what_is_forgotten_does_not_come_back_with_the_next_answer() -> None:
 # The bound
 
 
-def test_at_capacity_a_new_connection_counts_as_closed_and_a_known_one_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_at_capacity_the_quietest_connection_makes_room_and_the_others_keep_their_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     table = full(monkeypatch)
-    assert table.closed(CONNECTION, START)
-    assert not table.closed(connection(0), START)
     table.add_answer(connection(0), START)
+    table.close(CONNECTION, START)
+    assert table.closed(CONNECTION, START)
     assert table.spent(connection(0), START) == 2
+    assert table.spent(connection(1), START) == 0
 
 
-def test_a_flood_of_refused_connections_does_not_keep_the_table_full(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flood_of_connections_shuts_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
     table = full(monkeypatch)
     for number in range(100, 200):
-        assert table.closed(connection(number), START + LIFETIME)
-        table.close(connection(number), START + LIFETIME)
-        table.add_answer(connection(number), START + LIFETIME)
-    table.prune(START + LIFETIME + 1)
-    assert not table.closed(CONNECTION, START + LIFETIME + 1)
-
-
-def test_pruning_makes_room_for_new_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    table = full(monkeypatch)
-    table.prune(START + LIFETIME)
-    assert table.closed(CONNECTION, START + LIFETIME)
-    table.prune(START + LIFETIME + 1)
-    assert not table.closed(CONNECTION, START + LIFETIME + 1)
+        table.close(connection(number), START)
+    assert not table.closed(CONNECTION, START)
+    assert len(vars(table)["_counts"]) == 2
 
 
 @dataclass

@@ -264,9 +264,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> int:
     return 20
 
 
-def test_a_flood_of_names_and_addresses_fills_the_table_and_is_locked_out_of_it(small: int) -> None:
+def test_a_flood_of_addresses_fills_the_users_table_and_is_locked_out_of_it(small: int) -> None:
     ledger = Failures()
-    flood = [guess(ledger, 0.0, f":{number}", f"192.0.2.{number % 7}") for number in range(100)]
+    flood = [guess(ledger, 0.0, f"user{number}", f"192.0.2.{number % 7}") for number in range(100)]
     assert flood == [Admission.GO] * small + [Admission.LOCKED] * (100 - small)
     assert places_in(ledger) == small
     assert ledger.locked_until("alice", HOME, RULES, 0.0) == RULES.failure_window
@@ -279,7 +279,7 @@ def test_who_is_in_a_full_table_goes_on_as_before(small: int) -> None:
     ledger = Failures()
     guess_often(ledger, 1, 0.0)
     for number in range(small):
-        guess(ledger, 0.0, f":{number}")
+        guess(ledger, 0.0, f"user{number}")
     guess_often(ledger, 4, 1.0)
     assert ledger.locked_until("alice", HOME, RULES, 1.0) == 301.0
 
@@ -422,3 +422,23 @@ class _Guessing(RuleBasedStateMachine):
 
 TestGuessing = _Guessing.TestCase
 TestGuessing.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
+
+
+def test_a_flood_of_made_up_names_locks_nobody_who_has_one_and_no_stranger_either(small: int) -> None:
+    ledger = Failures()
+    assert {guess(ledger, 0.0, f":made-up-{number}") for number in range(5 * small)} == {Admission.GO}
+    assert places_in(ledger) == small
+    assert ledger.locked_until(":one-more", HOME, RULES, 0.0) is None
+    assert ledger.locked_until("alice", HOME, RULES, 0.0) is None
+
+
+def test_the_oldest_stranger_is_forgotten_and_no_guess_under_way(small: int) -> None:
+    ledger = Failures()
+    assert ledger.begin(":waiting", HOME, RULES, 0.0) is Admission.GO
+    for number in range(small):
+        for _ in range(RULES.max_failures):
+            assert guess(ledger, 0.0, f":made-up-{number}") is Admission.GO
+    assert ledger.locked_until(":made-up-0", HOME, RULES, 0.0) is None
+    assert ledger.locked_until(f":made-up-{small - 1}", HOME, RULES, 0.0) == RULES.failure_window
+    ledger.fail(":waiting", HOME, 0.0)
+    assert places_in(ledger) == small

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import time
+from dataclasses import replace
+
 import pytest
 
-from starlingd.core.model import PushStatus
-from starlingd.core.rules import Rules
+from starlingd.core.directory import Person
+from starlingd.core.model import Check, NotStarted, PushStatus
+from starlingd.core.rules import (
+    DirectoryPolicy,
+    DirectorySchema,
+    ExemptResult,
+    OnMappingFailure,
+    Provisioning,
+    Rules,
+    Tls,
+)
 from starlingd.ports import Fault, Unavailable
-from tests.daemon_under_test import Bastion, on_bastion
+from tests.daemon_under_test import RIGHT_CODE, Bastion, Connection, on_bastion
+from tests.fakes_directory import FakeDirectory
 
 FAST = Rules(poll_interval=0)
 
@@ -52,3 +67,94 @@ def test_a_stranger_meets_the_outage_that_the_last_poll_of_a_user_met() -> None:
         assert bastion.provider.calls == ["push alice 60", "poll request-1"]
 
     on_bastion(test, FAST)
+
+
+@pytest.mark.parametrize(("sent", "counted"), [(True, [("alice", False)]), (False, [])])
+def test_a_push_whose_answer_is_lost_counts_if_it_may_have_reached_the_phone(
+    sent: bool,  # noqa: FBT001  a parameter
+    counted: list[tuple[str, bool]],
+) -> None:
+    async def test(bastion: Bastion) -> None:
+        bastion.provider.outage = Unavailable("starling", Fault.BROKEN, "no answer before our own deadline")
+        bastion.provider.outage.sent = sent
+        module = await bastion.call("authenticate")
+        await module.answer("")
+        assert (await module.done())["reason"] == "service_error"
+        await asyncio.gather(*bastion.host.errands)
+        assert [(user, denied) for user, _, denied in bastion.store.failed_pushes] == counted
+        assert bastion.host.pushes.reserve("alice", rules, time.monotonic()) is (NotStarted.LIMIT if sent else None)
+
+    rules = replace(FAST, push_limit=1)
+    on_bastion(test, rules)
+
+
+def test_a_code_whose_login_hangs_up_while_it_is_checked_is_counted_on_disk_too() -> None:
+    async def test(bastion: Bastion) -> None:
+        checking, go_on = threading.Event(), threading.Event()
+
+        def verify(*_: object) -> Check:
+            checking.set()
+            go_on.wait(5.0)
+            return Check.WRONG
+
+        bastion.provider.verify = verify  # type: ignore[method-assign]
+        module = await bastion.call("authenticate")
+        await module.answer("000000")
+        await asyncio.to_thread(checking.wait, 5.0)
+        module.hang_up()
+        await bastion.settled()
+        await asyncio.gather(*bastion.host.errands)
+        go_on.set()
+        assert [failure[0] for failure in bastion.store.wrong_codes] == ["alice"]
+
+    on_bastion(test)
+
+
+DIRECTORY = DirectoryPolicy("d", ("ldaps://x",), "dc=x", DirectorySchema.RFC2307, Tls.LDAPS, "(uid={user})", "")
+
+
+@pytest.mark.parametrize("user", ["alice", "nobody-here"])
+def test_the_directory_is_asked_about_strangers_too_and_its_outage_refuses_both(user: str) -> None:
+    async def test(bastion: Bastion) -> None:
+        directory = FakeDirectory((Person("alice", "uid=alice", attributes={"employeenumber": ("7",)}),))
+        assert bastion.host.current is not None
+        bastion.host.current = replace(bastion.host.current, directory=directory)
+        module = await bastion.call("authenticate", user=user)
+        await module.answer("000000")  # he is asked
+        module.hang_up()
+        assert ("person", user) in directory.calls
+        directory.outage = Unavailable("directory", Fault.BROKEN, "down")
+        assert (await (await bastion.call("authenticate", user=user)).done())["reason"] == "directory_unavailable"
+
+    on_bastion(
+        test, Rules(directory=DIRECTORY, mapping_attribute="employeeNumber", on_mapping_failure=OnMappingFailure.DENY)
+    )
+
+
+@pytest.mark.parametrize("recovered", [True, False])
+def test_break_glass_needs_no_store_and_nobody_else_gets_in_without(recovered: bool) -> None:  # noqa: FBT001
+    async def test(bastion: Bastion) -> None:
+        bastion.store.outage = locked()
+        bastion.host.recovered = recovered
+        assert (await Connection(bastion, 1).log_in())["result"] == "success"
+        assert [lease.user for lease in bastion.host.logins.leases] == ["alice"]
+        refused = await bastion.call("authenticate", user="ALICE")
+        if recovered:
+            await refused.answer(RIGHT_CODE)
+        assert (await refused.done())["reason"] == "store_unavailable"
+
+    on_bastion(test, Rules(break_glass=frozenset({"alice"}), exempt_result=ExemptResult.SUCCESS))
+
+
+def test_observing_enrols_nobody_and_tells_that_somebody_would_be() -> None:
+    async def test(bastion: Bastion) -> None:
+        alice = Person("alice", "uid=alice", attributes={"mail": ("alice@example.org",), "mobile": ("+493012345678",)})
+        assert bastion.host.current is not None
+        bastion.host.current = replace(bastion.host.current, directory=FakeDirectory((alice,)))
+        assert (await (await bastion.call("authenticate")).done())["reason"] == "observed"
+        assert bastion.provider.calls == []
+        assert bastion.store.enrolled == {}
+        assert "to be enrolled" in bastion.events()[0]["STARLING_EVIDENCE"]
+
+    rules = Rules(directory=DIRECTORY, provisioning=Provisioning("mail", "mobile"), observe_until=time.time() + 60)
+    on_bastion(test, rules)

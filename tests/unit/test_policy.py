@@ -361,6 +361,8 @@ def test_an_entry_rests_on_the_account_and_on_what_the_configuration_makes_of_it
         basis_of(LOGIN, ALICE, RULES),
         basis_of(LOGIN, ALICE, replace(RULES, append_domain="example.org")),
         basis_of(LOGIN, ALICE, Rules(mapping_attribute="employeeID")),
+        basis_of(LOGIN, ALICE, Rules(groups=GroupList(Allow.NO_USER, ("a",)))),
+        basis_of(LOGIN, ALICE, Rules(groups=GroupList(Allow.NO_USER, ("b",)))),
     }
-    assert len(bases) == 5
+    assert len(bases) == 7
     assert basis_of(replace(LOGIN, user="ALICE"), ALICE, RULES) == basis_of(LOGIN, ALICE, RULES)

@@ -291,3 +291,17 @@ class LedgerMachine(RuleBasedStateMachine):
 
 LedgerMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 TestLedger = LedgerMachine.TestCase
+
+
+def test_a_flood_of_made_up_names_limits_nobody_who_has_one_and_no_stranger_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pushes, "MOST_USERS", 3)
+    table = ledger()
+    assert table.reserve(":waiting", RULES, START) is None
+    for number in range(100):
+        assert table.reserve(f":made-up-{number}", RULES, START) is None
+        table.fail(f":made-up-{number}", START, denied=False)
+    assert table.reserve(":waiting", RULES, START) is NotStarted.PENDING
+    assert table.reserve("alice", RULES, START) is None
+    assert len(vars(table)["_entries"]) == 4

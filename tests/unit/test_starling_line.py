@@ -113,6 +113,20 @@ def test_no_server_holds_a_call_beyond_its_time(
         outage = outage_of(lambda: starling.verify("7", "123456", timeout))
         assert BRIEF <= time.monotonic() - began < BRIEF + 1.0
     assert outage.fault is fault
+    assert outage.sent, "it may have done what it was asked to"
+
+
+@pytest.mark.parametrize("token", [silent, None])
+def test_a_call_that_never_left_is_known_not_to_have_been_carried_out(
+    authority: Authority, token: Callable[[Peer], Reaction] | None
+) -> None:
+    """Neither where nothing listens nor where the token request, which comes before the call, is not answered."""
+    peers: list[Peer] = []
+    with talking(authority, lambda _: token(peers[0]) if token else TOKEN, http_timeout=BRIEF) as (starling, peer):
+        peers.append(peer)
+        if token is None:
+            peer.__exit__(None, None, None)
+        assert not outage_of(lambda: starling.start_push("7", Push("hello", (), 60), 60.0)).sent
 
 
 def test_a_black_hole_is_unreachable_in_time(authority: Authority) -> None:

@@ -1,7 +1,8 @@
 """How many answers one connection has used up (SEMANTICS §11, max_attempts).
 
 sshd starts ``authenticate`` anew after each failure, so the count must outlive one call: it belongs to the connection.
-The table is bounded; when it is full of connections that are still young, the answer is that attempts are spent.
+The table is bounded: the connection that was quiet for the longest time makes room for a new one. Whoever could push
+his own connection out of it that way could as well begin a new one, whose count starts at nothing.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class Attempts:
     def closed(self, connection: Connection, now: float) -> bool:
         """Tell whether this connection was told that it may not try again."""
         count = self._count(connection, now)
-        return count.closed if count else len(self._counts) >= MOST_CONNECTIONS
+        return count is not None and count.closed
 
     def add_answer(self, connection: Connection, now: float) -> None:
         """Count one answer."""
@@ -83,11 +84,13 @@ class Attempts:
             del self._counts[connection]
 
     def _use(self, connection: Connection, now: float) -> _Count:
-        """Find a connection's count or begin one; a full table keeps no new one, and ``closed`` says so."""
+        """Find a connection's count or begin one, and put it last in the table."""
         count = self._count(connection, now) or _Count(0, closed=False, used=now)
         count.used = now
-        if connection in self._counts or len(self._counts) < MOST_CONNECTIONS:
-            self._counts[connection] = count
+        self._counts.pop(connection, None)
+        if len(self._counts) >= MOST_CONNECTIONS:
+            del self._counts[next(iter(self._counts))]
+        self._counts[connection] = count
         return count
 
     def _count(self, connection: Connection, now: float) -> _Count | None:

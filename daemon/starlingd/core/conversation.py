@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from starlingd.core import policy, questions
-from starlingd.core.model import Factor, Outcome, Reason, Result, Unavailable, Verdict
+from starlingd.core.model import STRANGER, Factor, Outcome, Reason, Result, Unavailable, Verdict
 from starlingd.core.policy import Ending, Fact, Known, Mapped, Plan
 from starlingd.core.rules import ExemptResult, FailMode, NotEnrolled, OnMappingFailure, WithoutSecondFactor
 from starlingd.core.secondfactor import Candidate, Facts, ask_until_decided, push_unasked
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from starlingd.core.model import Login
     from starlingd.core.rules import Rules
 
-STRANGER = ":"
-"""Begins the name under which pushes to a name without an account are limited; no account's name can hold it."""
 LONGEST_UNKNOWN_NAME = 64
 """Characters of such a name at most; it bounds what a flood can store."""
 ACCOUNT_RULE = "account.without_second_factor"
@@ -80,11 +78,13 @@ def confirm(login: Login, facts: Facts, rules: Rules) -> Conversation:
 def _observe(login: Login, rules: Rules, refusal: Result) -> Conversation:
     """Leave everything to the rest of the stack, and tell what would have been decided.
 
-    Nothing is asked, no reuse is taken. Only who cannot be anybody's login is refused: there would be no record of it.
+    Nothing is asked, no reuse is taken, nobody is enrolled. Only who cannot be anybody's login is refused: there would
+    be no record of it.
     """
     try:
         # Nobody shows a second factor now, so there is no grace entry to be used either.
-        known, plan, _ = yield from plan_login(login, replace(rules, grace=replace(rules.grace, reuse_limit=0)))
+        rules = replace(rules, grace=replace(rules.grace, reuse_limit=0))
+        known, plan, _ = yield from plan_login(login, rules, only_look=True)
     except Interrupted as end:
         return refuse_for(end, refusal)
     except Unavailable as outage:
@@ -98,15 +98,22 @@ def _observe(login: Login, rules: Rules, refusal: Result) -> Conversation:
     return Verdict(Outcome.IGNORE, Result.IGNORE, Reason.OBSERVED, rule=plan.rule, evidence=evidence)
 
 
-def plan_login(login: Login, rules: Rules) -> Generator[Step, Reply, tuple[Known, Plan, float]]:
-    """Gather the facts that the rules ask for, and no others, until there is a plan."""
+def plan_login(
+    login: Login, rules: Rules, *, only_look: bool = False
+) -> Generator[Step, Reply, tuple[Known, Plan, float]]:
+    """Gather the facts that the rules ask for, and no others, until there is a plan.
+
+    ``only_look`` enrols nobody for it.
+    """
     known, now = Known(), 0.0
     while isinstance(plan := policy.decide(login, known, rules), Fact):
-        known, now = yield from _learn(plan, login, known, rules)
+        known, now = yield from _learn(plan, login, known, rules, only_look=only_look)
     return known, plan, now
 
 
-def _learn(fact: Fact, login: Login, known: Known, rules: Rules) -> Generator[Step, Reply, tuple[Known, float]]:
+def _learn(
+    fact: Fact, login: Login, known: Known, rules: Rules, *, only_look: bool
+) -> Generator[Step, Reply, tuple[Known, float]]:
     told, account = known.told | {fact}, known.account
     if fact is Fact.ACCOUNT or account is None:
         found, now = yield LookUp(login.user)
@@ -123,7 +130,7 @@ def _learn(fact: Fact, login: Login, known: Known, rules: Rules) -> Generator[St
         entry, now = yield Reuse(key, policy.basis_of(login, account, rules))  # type: ignore[arg-type]  # decide saw it
         return replace(known, told=told, entry=entry), now
     if fact is Fact.ENROLLED:
-        enrolled, now = yield Enrol(login.user, account.name)
+        enrolled, now = yield Enrol(login.user, account.name, only_look)
         return replace(known, told=told, enrolled=enrolled), now
     mapped, now = yield from _find_identity(login, rules)
     return replace(known, told=told, mapped=mapped), now

@@ -2,7 +2,7 @@
 
 No more guesses are under way at a time than may fail before the lock, so that parallel guesses all count and parallel
 logins with right codes all get in. Known and unknown users are counted alike. The table is bounded; what does not fit
-is locked, never let through.
+is locked, never let through; only strangers, who are let in by no code, make room for one another.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
+
+from starlingd.core.model import is_stranger
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,7 +25,7 @@ LONGEST_WAIT = 3600.0
 Failure = tuple[str, str, float, bool]
 """A wrong code: canonical user, place, time, and whether a right one came after it (then only the day counts it)."""
 MOST_PLACES = 50_000
-"""Pairs of user and address in the table at most."""
+"""Pairs of user and address in the table at most, of users and of strangers each: made-up names lock nobody."""
 
 
 class Admission(Enum):
@@ -64,6 +66,9 @@ class Failures:
     def __init__(self, known: Iterable[Failure] = ()) -> None:
         self._users: dict[str, dict[str, _Place]] = {}
         self._places = 0
+        """How many there are of users."""
+        self._strangers: dict[tuple[str, str], None] = {}
+        """Those of strangers, the oldest first."""
         for user, address, at, cleared in sorted(known, key=lambda failure: failure[2]):
             place = self._place(user, address)
             place.add(at)
@@ -77,7 +82,8 @@ class Failures:
         if len(today) >= DAILY_CEILING:
             return today[-DAILY_CEILING] + DAY
         if address not in places:
-            return now + rules.failure_window if self._places >= MOST_PLACES else None
+            is_full = self._places >= MOST_PLACES and not is_stranger(user)
+            return now + rules.failure_window if is_full else None
         return _wait_ends(places[address].since(now - DAY), rules, now)
 
     def begin(self, user: str, address: str, rules: Rules, now: float) -> Admission:
@@ -133,13 +139,32 @@ class Failures:
         places = self._users.setdefault(user, {})
         if address not in places:
             places[address] = _Place()
-            self._places += 1
+            if is_stranger(user):
+                self._strangers[user, address] = None
+                self._forget_oldest_stranger()
+            else:
+                self._places += 1
         return places[address]
+
+    def _forget_oldest_stranger(self) -> None:
+        """Make room: a stranger who is refused for a full table would learn that he is one."""
+        if len(self._strangers) <= MOST_PLACES:
+            return
+        for user, address in self._strangers:
+            if self._users[user][address].under_way <= 0:
+                self._drop(user, address)
+                return
 
     def _drop_if_empty(self, user: str, address: str) -> None:
         place = self._users[user][address]
         if not place.times and place.under_way <= 0:
-            del self._users[user][address]
+            self._drop(user, address)
+
+    def _drop(self, user: str, address: str) -> None:
+        del self._users[user][address]
+        if is_stranger(user):
+            del self._strangers[user, address]
+        else:
             self._places -= 1
         if not self._users[user]:
             del self._users[user]

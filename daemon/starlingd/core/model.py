@@ -13,6 +13,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+STRANGER = ":"
+"""Begins the name under which a name without an account is counted; no account's name can hold it."""
+
+
+def is_stranger(user: str) -> bool:
+    """Tell whether a counted name is one without an account."""
+    return user.startswith(STRANGER)
+
+
 class Outcome(StrEnum):
     """What the audit log calls the end of a login (SEMANTICS §12)."""
 
@@ -235,7 +244,12 @@ class Fault(Enum):
 
 
 class Unavailable(Exception):  # noqa: N818  the field's word; every Unavailable is an error
-    """An outage of the system behind ``port``. ``detail`` is for the log and never holds a secret, code or token."""
+    """An outage of the system behind ``port``. ``detail`` is for the log and never holds a secret, code or token.
+
+    ``sent`` says that the call had left when it failed: what it asked for may have happened all the same.
+    """
+
+    sent = False
 
     def __init__(self, port: str, fault: Fault, detail: str, retry_after: float = 0.0) -> None:
         super().__init__(f"{port}: {fault.value}: {detail}")

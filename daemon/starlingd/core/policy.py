@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
+from hashlib import sha256
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -356,12 +357,20 @@ def is_starling_id(identity: str) -> bool:
 def basis_of(login: Login, account: Account, rules: Rules) -> str:
     """Tell what a grace entry rests on besides its key: the account, and what the configuration makes of its name.
 
-    When this text changes, the entry is no longer good. A change inside the directory is not seen here; there
-    hard_timeout is the promise.
+    When this text changes, the entry is no longer good. Which groups exempt is part of it, so that entries from before
+    a change do not outlive a restart either. A change inside the directory is not seen here; there hard_timeout is the
+    promise.
     """
     explicit = explicit_identity(login, account, rules)
     mapped = explicit or (f"ldap:{rules.mapping_attribute}" if rules.mapping_attribute else account.name)
-    return f"{account.uid} {with_domain(mapped, rules)}"
+    return f"{account.uid} {with_domain(mapped, rules)}{_groups_mark(rules)}"
+
+
+def _groups_mark(rules: Rules) -> str:
+    if rules.groups is None:
+        return ""
+    text = f"{rules.groups.allow} {','.join(rules.groups.excepted)}"
+    return f" groups={sha256(text.encode()).hexdigest()[:16]}"
 
 
 def code_in(answer: str) -> str | None:

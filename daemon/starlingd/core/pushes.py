@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
-from starlingd.core.model import NotStarted, Push
+from starlingd.core.model import NotStarted, Push, is_stranger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,7 +27,7 @@ UNKNOWN = "N/A"
 LONGEST_PENDING = 900.0
 """Seconds; longer than any login lasts, so a place still taken then is one that a bug never gave back."""
 MOST_USERS = 20_000
-"""Names in the ledger at most, whatever an attacker sends."""
+"""Names of users in the ledger at most, and names of strangers, whatever an attacker sends."""
 
 
 def pauses(poll_interval: int | None) -> Iterator[float]:
@@ -87,9 +87,11 @@ class PushLedger:
         denials = sum(denied for _, denied in entry.failures)
         if len(entry.failures) >= rules.push_limit or denials > DENIALS_ALLOWED:
             return NotStarted.LIMIT
-        if user not in self._entries and len(self._entries) >= MOST_USERS:
+        if user not in self._entries and self._is_full(user):
             self._make_room(now, rules.push_window)
-        if user not in self._entries and len(self._entries) >= MOST_USERS:
+        if user not in self._entries and is_stranger(user) and self._is_full(user):
+            self._forget_oldest_stranger()  # to be refused would tell him that he is one
+        if user not in self._entries and self._is_full(user):
             return NotStarted.LIMIT  # fail secure: a flood of names must not lift anybody's limit
         entry.pending_since = now
         self._entries[user] = entry
@@ -112,6 +114,18 @@ class PushLedger:
         entry = self._entries.setdefault(user, _Entry())
         entry.pending_since = None
         entry.failures.append((now, denied))
+
+    def _is_full(self, user: str) -> bool:
+        """Tell whether there is no room for one more user, or stranger: those must not take the room of these."""
+        if len(self._entries) < MOST_USERS:
+            return False
+        return sum(is_stranger(other) == is_stranger(user) for other in self._entries) >= MOST_USERS
+
+    def _forget_oldest_stranger(self) -> None:
+        for user, entry in self._entries.items():
+            if is_stranger(user) and entry.pending_since is None:
+                del self._entries[user]
+                return
 
     def _make_room(self, now: float, window: float) -> None:
         for user, entry in list(self._entries.items()):

@@ -61,10 +61,14 @@ class FindIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Enrol:
-    """Find how ``name``, whose account is ``user``, is enrolled, and enrol them if need be. Answer: ``Enrolled``."""
+    """Find how ``name``, whose account is ``user``, is enrolled, and enrol them if need be. Answer: ``Enrolled``.
+
+    ``only_look`` enrols nobody.
+    """
 
     name: str
     user: str
+    only_look: bool = False
 
 
 @dataclass(frozen=True, slots=True)

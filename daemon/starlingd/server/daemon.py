@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import socket
 import time
+from contextlib import suppress
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
@@ -27,7 +29,6 @@ from starlingd.server.logins import STORE_WAIT
 from starlingd.server.provisioning import ProvisioningLoop
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
     from starlingd.core.records import Lease
@@ -39,8 +40,12 @@ LONGEST_PUSH_WINDOW = 86400.0
 SWEEP_INTERVAL = 30.0
 RECOVERY_INTERVAL = 2.0
 """Seconds between attempts to read what an earlier daemon kept."""
+GATEWAY_WAIT = 60.0
+"""Seconds that looking up the host's full name may take; until then phones show the short one."""
 STOP_TIME = 5.0
 """Seconds in which the waiting logins are answered when the daemon stops."""
+
+STATE_UNUSABLE = "the state file cannot be used, every login but break-glass is denied; see the log"
 
 log = logging.getLogger("starlingd")
 
@@ -71,6 +76,7 @@ class Daemon:
         self._host.current, sentence = self._load()
         log.info("%s", sentence)
         self._host.logins.lost = self._session_lost
+        naming = loop.create_task(self._name_gateway())
         self._host.recovered = await self._recover()
         listener = Listener(self._host, self._sock)
         services = [self._stop.wait(), listener.run(), self._sweep(), self._stay_alive(), self._provisioning.run()]
@@ -78,7 +84,7 @@ class Daemon:
         if self._control is not None:
             services.append(Control(self._host, self._control, self.reload, commands.all()).run())
         end_metrics = self._serve_metrics(lambda: listener.waiting)
-        notify.ready(sentence)
+        notify.ready(sentence if self._host.recovered else STATE_UNUSABLE)
         tasks = [asyncio.create_task(service) for service in services]
         # None of them ends but by a stop or a bug; without one of them the daemon must not look alive.
         ended, running = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -88,6 +94,9 @@ class Daemon:
         await asyncio.gather(*running, return_exceptions=True)
         await listener.end_sessions(ShuttingDown(), STOP_TIME)
         await self._provisioning.stop()
+        naming.cancel()
+        if self._host.errands:
+            await asyncio.wait(self._host.errands, timeout=STORE_WAIT)
         end_metrics()
         for task in ended:
             task.result()
@@ -102,6 +111,11 @@ class Daemon:
         except OSError as error:
             log.error("no metrics on %s: %s", current.metrics, error.strerror)  # noqa: TRY400  one line
             return lambda: None
+
+    async def _name_gateway(self) -> None:
+        """Find the host's full name for what phones show; a resolver that is slow or down keeps nobody waiting."""
+        with suppress(Unavailable, OSError):
+            self._host.gateway = await self._host.pools.accounts.run(GATEWAY_WAIT, socket.getfqdn)
 
     def reload(self) -> tuple[bool, str]:
         """Take a new configuration if all of it is valid; otherwise change nothing and say why."""
@@ -122,7 +136,7 @@ class Daemon:
             pushes, guesses = await self._kept_pushes(), await self._kept_guesses()
             await self._host.logins.load(processes.is_alive)
         except Unavailable as outage:
-            log.error("every login is denied: %s", outage)  # noqa: TRY400  one line, not a traceback
+            log.error("every login but break-glass is denied: %s", outage)  # noqa: TRY400  one line, not a traceback
             return False
         self._host.pushes, self._host.guesses = pushes, guesses
         return True
@@ -163,6 +177,8 @@ class Daemon:
         while not self._host.recovered:
             await asyncio.sleep(RECOVERY_INTERVAL)
             self._host.recovered = await self._recover()
+            if self._host.recovered:
+                notify.status("ready: what was kept is read")
         while True:
             await asyncio.sleep(SWEEP_INTERVAL)
             self._host.attempts.prune(time.monotonic())

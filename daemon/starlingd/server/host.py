@@ -5,9 +5,10 @@ A session takes ``current`` once, at its start: running logins finish under the 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlingd.core.attempts import Attempts
 from starlingd.core.failures import Failures
@@ -18,6 +19,8 @@ from starlingd.server.probe import Probe
 from starlingd.server.trials import Trials
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from starlingd.core.provisioning import Loop
     from starlingd.core.pushes import PushLedger
     from starlingd.core.rules import Rules
@@ -94,6 +97,14 @@ class Host:
     """When the daemon started, in wall-clock seconds."""
     directory_calls: Decoy = field(default_factory=Decoy)
     """How the last call of the directory went; it is never replayed."""
+
+    errands: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def later(self, errand: Coroutine[Any, Any, None]) -> None:
+        """Run what the end of a login leaves to be noted, without the login waiting for it."""
+        task = asyncio.get_running_loop().create_task(errand)
+        self.errands.add(task)
+        task.add_done_callback(self.errands.discard)
 
     def moment(self) -> Moment:
         """Tell the time by both clocks."""

@@ -1,7 +1,7 @@
 """The daemon's memory of decided logins and open sessions, and the slots they hold (DESIGN §5).
 
 Kept in the store as well, so that a restart refuses nobody and frees nothing. Memory decides, on the one event loop,
-so a record is consumed once and n slots are n; what the store cannot keep is not let in.
+so a record is consumed once and n slots are n; what the store cannot keep is not let in, break-glass excepted.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
+from starlingd.core.model import Reason
 from starlingd.core.records import LIFETIME, Lease, belongs
 from starlingd.ports import Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from starlingd.core.grace import Key
     from starlingd.core.model import Process
@@ -130,7 +132,8 @@ class Logins:
         self._check(record, limit)
         self._wait_for_session(record)
         try:
-            await self._pool.run(STORE_WAIT, self._store.save_record, record)
+            with emergency(record):
+                await self._pool.run(STORE_WAIT, self._store.save_record, record)
         except BaseException:
             self.drop(record.login_id)  # it may have been saved all the same
             raise
@@ -161,7 +164,8 @@ class Logins:
         lease = _lease(record, claim.caller, self._boot)
         self._hold(lease)
         try:
-            await self._pool.run(STORE_WAIT, self._store.open_session, lease, record.earned)
+            with emergency(record):
+                await self._pool.run(STORE_WAIT, self._store.open_session, lease, record.earned)
         except BaseException:
             self._rubbish.records.append(record.login_id)
             if record.earned:  # it may have been written all the same
@@ -281,6 +285,17 @@ class Logins:
         except BaseException:
             self._rubbish += rubbish
             raise
+
+
+@contextmanager
+def emergency(record: Record) -> Iterator[None]:
+    """Let a break-glass login do without the store: it is for the night on which things are broken."""
+    try:
+        yield
+    except Unavailable as outage:
+        if record.reason is not Reason.BREAK_GLASS:
+            raise
+        log.warning("a break-glass login is remembered until the daemon ends, and no longer: %s", outage)
 
 
 def _lease(record: Record, process: Process, boot: str) -> Lease:

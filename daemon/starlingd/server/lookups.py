@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 from starlingd.core.policy import Groups, Mapped
+from starlingd.core.rules import OnMappingFailure
 from starlingd.ports import Fault, Unavailable
 
 if TYPE_CHECKING:
@@ -68,6 +69,21 @@ class Lookups:
         if name not in self._people:
             self._people[name] = await self._ask(lambda known, left: known.person(name, self._attributes(), left))
         return self._people[name]
+
+    async def of_stranger(self, name: str) -> None:
+        """Look up somebody without an account, for nothing: others are looked up, and that takes its time.
+
+        Raises Unavailable where somebody with an account would be refused because the directory cannot tell.
+        """
+        if self._directory is None:
+            return
+        rules = self._rules
+        try:
+            await self.person(name)
+        except Unavailable:
+            mapped = rules.mapping_attribute and rules.on_mapping_failure is OnMappingFailure.DENY
+            if mapped or rules.provisioning is not None:
+                raise
 
     async def _membership(self, person: Person | None, groups: tuple[str, ...]) -> Membership | None:
         """Tell a person's groups; somebody whom the directory does not know is in none, and exempt by none."""

@@ -104,6 +104,8 @@ class Performer:
         if rule is None:
             return NO_SAY
         person = await self._lookups.person(step.name)
+        if step.only_look:
+            return await self._host.enrolments.look(step.user, person, rule)
         provider, calls, seconds = self._current.provider, self._host.pools.provider, self._seconds()
         enrolled = await self._host.enrolments.of(step.user, person, rule, provider, calls, seconds)
         self._provisioned = enrolled.identity
@@ -149,6 +151,8 @@ class Performer:
 
     async def _look_up(self, step: steps.LookUp) -> Account | None:
         self.account = await self._host.pools.accounts.run(NSS_WAIT, self._host.accounts.look_up, step.user)
+        if self.account is None:
+            await self._lookups.of_stranger(step.user)
         return self.account
 
     async def _verify(self, step: steps.Verify) -> Check:
@@ -165,18 +169,21 @@ class Performer:
             guesses.release(step.user, place)  # nobody could tell
             raise
         except BaseException:  # whoever hangs up has guessed; and a bug must not leave the guess under way for ever
-            guesses.fail(step.user, place)
+            self._host.later(self._guess_failed(step.user, place))
             raise
         if check is Check.WRONG:
-            guesses.fail(step.user, place)
-            if self.account is not None:  # what strangers guess is kept in bounded memory, never on disk
-                at = time.time()
-                await self._note(lambda name: self._host.store.add_failure(name, place, at), step.user)
+            await self._guess_failed(step.user, place)
         elif check is not Check.RIGHT:
             guesses.release(step.user, place)
         elif guesses.succeed(step.user, place):
             await self._note(lambda name: self._host.store.clear_failures(name, place), step.user)
         return check
+
+    async def _guess_failed(self, user: str, place: str) -> None:
+        self._host.guesses.fail(user, place)
+        if self.account is not None:  # what strangers guess is kept in bounded memory, never on disk
+            at = time.time()
+            await self._note(lambda name: self._host.store.add_failure(name, place, at), user)
 
     async def _check(self, step: steps.Verify) -> Check:
         if step.identity is None:
@@ -205,12 +212,12 @@ class Performer:
             return refusal
         try:
             started = await self._send_push(step)
-        except asyncio.CancelledError:
-            # The push may have reached the phone: whoever hangs up early must not get more of them.
-            self._host.pushes.fail(step.user, time.monotonic(), denied=False)
-            raise
-        except BaseException:
-            self._host.pushes.release(step.user)
+        except BaseException as end:
+            # The push may have reached the phone: whoever hangs up early, or lets the time run out, must not get more.
+            if isinstance(end, asyncio.CancelledError) or (isinstance(end, Unavailable) and end.sent):
+                self._host.later(self._push_failed(step.user, denied=False))
+            else:
+                self._host.pushes.release(step.user)
             raise
         self._push_waits = isinstance(started, Started)
         if not self._push_waits:

@@ -27,7 +27,7 @@ from starlingd.core.sentences import TOO_MANY_SESSIONS
 from starlingd.core.steps import Interrupted, TimeUp
 from starlingd.core.verdicts import reason_of, refuse
 from starlingd.server.channel import Channel
-from starlingd.server.logins import Full
+from starlingd.server.logins import Full, emergency
 from starlingd.server.performer import Performer
 from starlingd.server.requests import parse_login
 
@@ -118,7 +118,7 @@ class Session:
         self._deadline = self._loop.call_at(login.deadline, self.interrupt, TimeUp())
         if self._host.current is None:
             self._refuse_all(login, Reason.MISCONFIGURED)
-        elif not self._host.recovered:
+        elif not self._host.recovered and login.user not in self._host.current.rules.break_glass:
             self._refuse_all(login, Reason.STORE_UNAVAILABLE)
         else:
             await perform(login, self._host.current)
@@ -252,10 +252,13 @@ class Session:
 
     async def _keep(self, record: Record, verdict: Verdict, rules: Rules) -> Verdict:
         """Remember who is about to be let in; whoever cannot be remembered, or finds no slot, is refused."""
+        if not self._host.recovered and verdict.reason is not Reason.BREAK_GLASS:
+            return refuse(Reason.STORE_UNAVAILABLE, REFUSALS[self._operation])
         try:
             if verdict.reason in policy.EXEMPTIONS and rules.grace.reuse_limit:
                 # Once exempt, an authentication from before counts no more (SEMANTICS §4).
-                await self._host.pools.store.run(STORE_WAIT, self._host.store.forget_grace_of, record.user)
+                with emergency(record):
+                    await self._host.pools.store.run(STORE_WAIT, self._host.store.forget_grace_of, record.user)
             await self._host.logins.add(record, _limit(verdict.reason, rules))
         except Full as full:
             return _too_many(full, REFUSALS[self._operation])

@@ -180,4 +180,6 @@ async def _answer(name: str, future: asyncio.Future[T], wait: float) -> T:
         async with asyncio.timeout(wait):
             return await future
     except TimeoutError:
-        raise Unavailable(name, Fault.BUSY, f"no answer from a worker within {wait:.1f} s") from None
+        outage = Unavailable(name, Fault.BUSY, f"no answer from a worker within {wait:.1f} s")
+        outage.sent = True
+    raise outage

@@ -120,10 +120,10 @@ def _open(path: Path) -> Database:
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None)
     try:
         connection.row_factory = sqlite3.Row
-        connection.execute("pragma journal_mode = wal")
         connection.execute("pragma synchronous = full")
         database = Database(connection)
         migrate(database)
+        connection.execute("pragma journal_mode = wal")  # not before: a newer version's file is not touched
     except BaseException:
         connection.close()
         raise

@@ -64,10 +64,12 @@ class Budget:
         """Whether a connection was opened, or tried, for the exchange in progress."""
         self.ended = False
         """Whether the peer ended the connection during it."""
+        self.sent = False
+        """Whether anything of its request was sent."""
 
     def next_exchange(self) -> None:
         """Start counting anew; the time runs on."""
-        self.received, self.connected, self.ended = 0, False, False
+        self.received, self.connected, self.ended, self.sent = 0, False, False, False
 
     def left(self) -> float:
         """Seconds left, more than 0; raises Unavailable when there are none."""
@@ -172,4 +174,5 @@ class TlsSocket(ssl.SSLSocket):
 
     def send(self, data: ReadableBuffer, flags: int = 0) -> int:
         """Send as ``SSLSocket.send`` (``sendall`` is made of it), bounded."""
+        current().sent = True
         return _bounded(self, lambda: super(TlsSocket, self).send(data, flags), "send")

@@ -106,10 +106,15 @@ class Https:
         """
         try:
             return self._bounded(ask, budget)
-        except Unavailable:
+        except Unavailable as first:
             if ask.method != "GET" or budget.connected or budget.received:
                 raise
-        return self._bounded(ask, budget)
+            sent = first.sent
+        try:
+            return self._bounded(ask, budget)
+        except Unavailable as second:
+            second.sent = second.sent or sent
+            raise
 
     def close(self) -> None:
         """Close the kept connections."""
@@ -124,6 +129,7 @@ class Https:
             outage = Unavailable(known.port, known.fault, known.detail)
         except Exception as error:  # noqa: BLE001  the text of whatever requests raises may hold the URL
             outage = _not_http(error, budget)
+        outage.sent = budget.sent
         raise outage
 
 
