@@ -14,6 +14,7 @@ import click
 
 from starlingd import config
 from starlingd.cli import report, translation
+from starlingd.cli.keeping import KeptSecrets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +56,7 @@ def check_config(
 
 
 def _check(file: Path, *, without_secrets: bool) -> tuple[Sequence[Problem], Sequence[Problem]]:
-    secrets = None if without_secrets else config.AdministratorFiles()
+    secrets = None if without_secrets else KeptSecrets()
     try:
         return (), config.check_file(file, secrets)
     except config.ConfigError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from starlingd import VERSION
-from starlingd.cli import check, explain, grace, operate, provision, sessions, status, user
+from starlingd.cli import check, explain, grace, join, operate, provision, sessions, status, user
 from starlingd.cli.doctor.command import doctor
 from starlingd.cli.logintest.command import login_test
 from starlingd.cli.pam import commands as pam
@@ -42,5 +42,6 @@ for command in (
     pam.pam,
     doctor,
     login_test,
+    join.join,
 ):
     main.add_command(command)

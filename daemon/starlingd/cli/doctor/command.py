@@ -14,6 +14,7 @@ from starlingd.cli.daemon import NoAnswer, json_option, printable, show_json, tr
 from starlingd.cli.doctor import clock, daemon, facts, files, outside, pam, service, sshd
 from starlingd.cli.doctor.finding import Finding, Severity, error, note, warning
 from starlingd.cli.doctor.sshd import Times
+from starlingd.cli.keeping import KeptSecrets
 from starlingd.cli.pam.stack import Mode
 from starlingd.core.rules import Rules
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 DEADLINES = {"sshd": 100, "login": 50}
 """Seconds that the module takes at most where its line says no deadline=."""
 WORST_FIRST = list(Severity)
-CREDENTIALS, STATE = Path("/etc/pam-starling/credentials"), Path("/var/lib/starlingd")
+CREDENTIALS = (Path("/etc/pam-starling/credentials"), Path("/etc/pam-starling/credentials.encrypted"))
+STATE = Path("/var/lib/starlingd")
 
 
 @click.command("doctor")
@@ -80,7 +82,7 @@ def _findings(users: tuple[str, ...]) -> Iterator[Finding]:
 
 def _settings() -> tuple[Settings | None, tuple[config.Problem, ...]]:
     try:
-        return config.read(config.FILE, config.AdministratorFiles()), ()
+        return config.read(config.FILE, KeptSecrets()), ()
     except config.ConfigError as wrong:
         return None, tuple(wrong.problems)
 
@@ -128,8 +130,9 @@ def _files() -> Iterator[Finding]:
     yield from files.check_code(facts.code())
     yield from files.check_module(facts.modules())
     yield from files.check_sockets(map(facts.look, files.SOCKETS))
-    kept = [(facts.look(path), files.PRIVATE_FILE) for path in sorted(CREDENTIALS.glob("*"))]
-    yield from files.check_private("files.credentials", [(facts.look(CREDENTIALS), files.PRIVATE_FOLDER), *kept])
+    for folder in CREDENTIALS:
+        kept = [(facts.look(path), files.PRIVATE_FILE) for path in sorted(folder.glob("*"))]
+        yield from files.check_private("files.credentials", [(facts.look(folder), files.PRIVATE_FOLDER), *kept])
     state = [(facts.look(path), files.STATE_FILE) for path in sorted(STATE.glob("state.db*"))]
     yield from files.check_private("files.state", [(facts.look(STATE), files.STATE_FOLDER), *state])
     left = facts.space(str(STATE))

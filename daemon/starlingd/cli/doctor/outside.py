@@ -75,7 +75,14 @@ def _name(host: str, out: Outside) -> None:
 
 
 def _token(settings: Settings, out: Outside) -> None:
-    starling, began = settings.starling, time.monotonic()
+    began = time.monotonic()
+    out.token = token(settings)
+    out.token_seconds = time.monotonic() - began
+
+
+def token(settings: Settings) -> Unavailable | None:
+    """Ask for a token, and tell why there is none."""
+    starling = settings.starling
     try:
         provider = Starling(
             client_id=starling.client_id,
@@ -89,10 +96,8 @@ def _token(settings: Settings, out: Outside) -> None:
         )
         provider.probe_token(PATIENCE)
     except Unavailable as outage:
-        out.token = outage
-    else:
-        out.token = None
-    out.token_seconds = time.monotonic() - began
+        return outage
+    return None
 
 
 def _directory(settings: Settings, out: Outside) -> None:

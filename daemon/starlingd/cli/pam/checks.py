@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from starlingd import config
 from starlingd.cli.daemon import try_to_ask
+from starlingd.cli.keeping import KeptSecrets
 from starlingd.cli.pam.access import has_password, keys_of, members, people
 from starlingd.cli.pam.stack import MODULE, Mode, Unfit, emergency_group, uses_module
 from starlingd.core.rules import WithoutSecondFactor
@@ -51,7 +52,7 @@ def fits(service: str, mode: Mode) -> None:
     if mode is not Mode.KEY_PUSH:
         return
     try:
-        rules = config.read(config.FILE, config.AdministratorFiles()).rules
+        rules = config.read(config.FILE, KeptSecrets()).rules
     except config.ConfigError as error:
         raise Unfit(f"{config.FILE} has problems; see starlingctl check-config") from error
     if rules.without_second_factor is not WithoutSecondFactor.PUSH:
