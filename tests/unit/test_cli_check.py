@@ -74,7 +74,7 @@ def test_wrong_usage_has_its_own_status(arguments: list[str]) -> None:
 
 def test_secrets_are_looked_up_unless_told_not_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = conf(tmp_path, "[starling]\ncredential = $\n")
-    monkeypatch.setattr(config, "AdministratorFiles", lambda: files)
+    monkeypatch.setattr(config, "AdministratorFiles", lambda _: files)
     files = config.secrets.AdministratorFiles(tmp_path, os.getuid())
     assert "found nowhere" in run("check-config", path).output
     assert run("check-config", "--without-secrets", path).output == "fine\n"
