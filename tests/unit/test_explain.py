@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from starlingd.core.rules import Allow, Question, Rules, UserList
+from starlingd.core.rules import Allow, Question, Rules, UserList, WithoutSecondFactor
 from starlingd.ports import Fault, Unavailable
 from tests.daemon_under_test import RIGHT_CODE, Bastion, Connection, Whole
 from tests.unit.controlling import ADDRESS, CACHED, GRACE, KEY, ask, controlled
+
+QUESTION = Question(1, "why", "Why?", required=True)
 
 
 @pytest.fixture
@@ -58,6 +60,30 @@ def test_explain_answers_one_object_of_the_documented_shape(
             assert all(isinstance(text, str) for text in step.values())
 
     controlled(directory, test, rules)
+
+
+@pytest.mark.parametrize(
+    ("account", "rules", "outcome", "reason"),
+    [
+        (WithoutSecondFactor.DENY, Rules(), "deny", "no_second_factor"),
+        (WithoutSecondFactor.PUSH, Rules(), "second_factor", None),
+        (WithoutSecondFactor.ALLOW, Rules(), "exempt", "key_only_allowed"),
+        (WithoutSecondFactor.DENY, Rules(break_glass=frozenset({"alice"})), "exempt", "break_glass"),
+        (WithoutSecondFactor.ALLOW, Rules(questions=(QUESTION,)), "deny", "question_refused"),
+    ],
+)
+def test_a_login_by_key_alone_is_explained_as_the_account_hook_decides_it(
+    directory: Path, account: WithoutSecondFactor, rules: Rules, outcome: str, reason: str | None
+) -> None:
+    async def test(bastion: Bastion, whole: Whole) -> None:
+        told = (await ask(whole, "explain", user="alice", by_key=True, **{"from": ADDRESS}))["result"]
+        assert (told["outcome"], told["reason"]) == (outcome, reason)
+        module = await Connection(bastion, 1).begin("account")
+        done = await module.done()
+        assert (done["result"] == "acct_denied") == (outcome == "deny")
+        assert reason is None or done["reason"] == reason
+
+    controlled(directory, test, replace(rules, without_second_factor=account))
 
 
 def test_explain_tells_of_grace_the_limit_and_a_lock_out_as_a_login_would_find_them(directory: Path) -> None:

@@ -36,13 +36,22 @@ class Moment(click.ParamType):
 @click.option("--service", default="sshd", show_default=True, help="The PAM service.")
 @click.option("--tty", help="The terminal, for a login without an address.")
 @click.option("--key", metavar="FINGERPRINT", help="SHA256:… of the ssh key, where the grace cache is bound to it.")
+@click.option("--by-key", is_flag=True, help="A login by public key alone, as scp and BatchMode clients come.")
 @click.option("--at", type=Moment(), help="When; now if not given.")
 @json_option
 def explain(  # its options, one each
-    user: str, address: str | None, service: str, tty: str | None, key: str | None, at: float | None, *, as_json: bool
+    user: str,
+    address: str | None,
+    service: str,
+    tty: str | None,
+    key: str | None,
+    at: float | None,
+    *,
+    by_key: bool,
+    as_json: bool,
 ) -> None:
     """Tell how a login of USER would be decided, and by which rules."""
-    request = {"user": user, "from": address, "service": service, "tty": tty, "key": key, "at": at}
+    request = {"user": user, "from": address, "service": service, "tty": tty, "key": key, "at": at, "by_key": by_key}
     plan = ask("explain", **request)
     if as_json:
         show_json(plan)

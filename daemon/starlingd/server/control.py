@@ -169,7 +169,8 @@ class Control:
         current, now = self._current(), self._host.moment()
         wall = _time(request, now.wall)
         at = Moment(wall, now.boottime + wall - now.wall, now.boot)
-        plan = await explain(self._host, current, hypothetical(request), at)
+        by_key = request.get("by_key") is True
+        plan = await explain(self._host, current, hypothetical(request), at, by_key=by_key)
         return {
             "outcome": plan.ending,
             "reason": plan.reason,

@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from starlingd.core import grace, policy, questions, steps
-from starlingd.core.conversation import plan_login
+from starlingd.core.conversation import ACCOUNT_RULE, plan_login
 from starlingd.core.enrolment import NO_SAY
 from starlingd.core.model import Reason
 from starlingd.core.policy import Decided, Ending
+from starlingd.core.rules import WithoutSecondFactor
 from starlingd.ports import Unavailable
 from starlingd.server.lookups import Lookups
 
@@ -28,11 +29,17 @@ WAIT = 10.0
 """Seconds for one look."""
 
 
-async def explain(host: Host, current: Current, login: Login, at: Moment) -> Plan:
-    """Tell the plan of ``login`` at the moment ``at``. Raises Unavailable."""
+async def explain(host: Host, current: Current, login: Login, at: Moment, *, by_key: bool = False) -> Plan:
+    """Tell the plan of ``login`` at the moment ``at``; ``by_key`` says that the account hook is the first to see it.
+
+    Raises Unavailable.
+    """
     looks = _Looks(host, current, login, at)
     known, plan = await _drive(plan_login(login, current.rules), looks)
-    plan = _unless_unanswered(plan, login, current.rules)
+    asks_nobody = by_key or login.service not in current.rules.interactive_services
+    plan = _unless_unanswered(plan, login, current.rules) if asks_nobody else plan
+    if by_key:
+        plan = _in_account_hook(plan, current.rules)
     if plan.ending is not Ending.SECOND_FACTOR or known.account is None:
         return plan
     user, place = known.account.name, policy.place_of(login)
@@ -44,10 +51,23 @@ async def explain(host: Host, current: Current, login: Login, at: Moment) -> Pla
     return replace(plan, ending=Ending.DENY, reason=Reason.TOO_MANY_ATTEMPTS, rule=step.rule, steps=(*plan.steps, step))
 
 
+def _in_account_hook(plan: Plan, rules: Rules) -> Plan:
+    """Tell what becomes of a login by public key alone that no rule lets in (DESIGN §5.3)."""
+    if plan.ending is not Ending.SECOND_FACTOR:
+        return plan
+    ending, reason, result = {
+        WithoutSecondFactor.ALLOW: (Ending.EXEMPT, Reason.KEY_ONLY_ALLOWED, "let in without one"),
+        WithoutSecondFactor.DENY: (Ending.DENY, Reason.NO_SECOND_FACTOR, "refused without one"),
+        WithoutSecondFactor.PUSH: (Ending.SECOND_FACTOR, None, "a push, and no prompt"),
+    }[rules.without_second_factor]
+    step = Decided("account", result, ACCOUNT_RULE)
+    return replace(plan, ending=ending, reason=reason, rule=step.rule, steps=(*plan.steps, step))
+
+
 def _unless_unanswered(plan: Plan, login: Login, rules: Rules) -> Plan:
-    """Refuse a login that must answer a question and whose service cannot be asked any."""
+    """Refuse a login that must answer a question and that cannot be asked any."""
     question = questions.required(rules)
-    if question is None or login.service in rules.interactive_services:
+    if question is None:
         return plan
     if plan.ending is Ending.DENY or plan.reason is Reason.BREAK_GLASS:
         return plan
