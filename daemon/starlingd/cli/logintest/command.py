@@ -28,7 +28,7 @@ from starlingd.cli.pam.stack import Mode
 APPLICATION = Path(__file__).with_name("application.py")
 JOURNALCTL = "/usr/bin/journalctl"
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
-TTY = {"sshd": "ssh", "login": "tty1"}
+TTY = {"sshd": "ssh", "login": "/dev/tty1"}
 """What the real application says the terminal is."""
 
 
