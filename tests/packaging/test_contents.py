@@ -105,11 +105,11 @@ def test_the_module_imports_the_standard_library_only() -> None:
     assert imported(TREE / "pam_starling") <= sys.stdlib_module_names | {"pam_starling"}
 
 
-def test_the_configuration_is_the_only_file_that_dpkg_asks_about(deb: Path) -> None:
+def test_dpkg_asks_about_the_configuration_and_the_profile_alone(deb: Path) -> None:
     listed = subprocess.run(
         ["/usr/bin/dpkg-deb", "-I", str(deb), "conffiles"], capture_output=True, text=True, check=True
     ).stdout
-    assert listed.split() == ["/etc/pam-starling/starling.conf"]
+    assert sorted(listed.split()) == ["/etc/apparmor.d/starlingd", "/etc/pam-starling/starling.conf"]
 
 
 def test_lintian_finds_nothing(deb: Path) -> None:

@@ -34,6 +34,8 @@ BOOT = (
     "--cgroupns", "host", "-v", "/sys/fs/cgroup:/sys/fs/cgroup:rw",
 )  # fmt: skip
 """What a booted systemd needs (FIELD-FACTS)."""
+APPARMOR = Path("/sys/module/apparmor/parameters/enabled")
+PROFILE = HERE.parents[1] / "etc" / "apparmor" / "starlingd"
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,19 @@ def _clear(on: Engine) -> None:
         for container in on.docker("ps", "-aq").split():
             on.docker("rm", "-f", "-v", container, check=False)
         on.docker("network", "rm", on.network, check=False)
+
+
+def has_apparmor() -> bool:
+    """Tell whether this machine's kernel, which the containers share, has AppArmor."""
+    return APPARMOR.exists() and APPARMOR.read_text(encoding="ascii").startswith("Y")
+
+
+def confinement() -> tuple[str, ...]:
+    """Load the daemon's profile where the kernel has AppArmor, since no container may; tell docker what that needs."""
+    if not has_apparmor():
+        return ()
+    subprocess.run(["/usr/sbin/apparmor_parser", "--replace", "--skip-cache", str(PROFILE)], check=True)
+    return ("--security-opt", "apparmor=unconfined")  # docker's own profile would not let systemd change to ours
 
 
 def build_image(on: Engine, deb: Path, people: list[str]) -> None:

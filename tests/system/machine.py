@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from tests.system.engine import BOOT
+from tests.system.engine import BOOT, confinement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +49,8 @@ def booted(engine: Engine, image: str, name: str) -> Iterator[Machine]:
     """Boot a machine, offer it when systemd is up, and take it away."""
     container = f"{engine.network}-{name}"
     try:
-        engine.docker("run", "-d", "--name", container, "--hostname", name, "--network", engine.network, *BOOT, image)
+        boot = (*BOOT, *confinement())
+        engine.docker("run", "-d", "--name", container, "--hostname", name, "--network", engine.network, *boot, image)
         machine = Machine(engine, container)
         _await_boot(machine)
         yield machine
