@@ -15,12 +15,14 @@ from starlingd.core.records import FRESH
 from starlingd.ports import Fault, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from starlingd.core.enrolment import Contact, Enrolment
     from starlingd.core.failures import Failure
     from starlingd.core.grace import Entry, Key, Miss, Moment
+    from starlingd.core.localcodes import HelpdeskCode, Recovery
     from starlingd.core.model import Push
+    from starlingd.core.otp import Token
     from starlingd.core.records import Lease, Record
     from starlingd.core.rules import Grace
 
@@ -127,7 +129,90 @@ class MemoryStore:
     enrolled: dict[str, Enrolment] = field(default_factory=dict)
     veterans: set[str] = field(default_factory=set)
     loop: LoopState = field(default_factory=LoopState)
+    apps: dict[str, Token] = field(default_factory=dict)
+    recoveries: dict[str, Recovery] = field(default_factory=dict)
+    helpdesk: dict[str, HelpdeskCode] = field(default_factory=dict)
     outage: Exception | None = None
+
+    def token(self, user: str) -> Token | None:
+        """Tell an app."""
+        self._fail()
+        return self.apps.get(user)
+
+    def tokens(self) -> list[Token]:
+        """Tell all apps."""
+        self._fail()
+        return sorted(self.apps.values(), key=lambda token: token.user)
+
+    def save_token(self, token: Token, *, replace: bool) -> bool:
+        """Keep an app."""
+        self._fail()
+        _must_be_text(token.user)
+        if token.user in self.apps and not replace:
+            return False
+        self.apps[token.user] = token
+        self.veterans.add(token.user)
+        return True
+
+    def forget_token(self, user: str) -> bool:
+        """Forget an app."""
+        self._fail()
+        return self.apps.pop(user, None) is not None
+
+    def use_token(self, user: str, judge: Callable[[Token], tuple[Check, Token]]) -> Check:
+        """Check a code."""
+        self._fail()
+        if user not in self.apps:
+            return Check.NOT_ENROLLED
+        check, self.apps[user] = judge(self.apps[user])
+        return check
+
+    def reseal_tokens(self, seal: Callable[[Token], Token]) -> int:
+        """Replace every app."""
+        self._fail()
+        self.apps = {user: seal(token) for user, token in self.apps.items()}
+        return len(self.apps)
+
+    def recovery(self, user: str) -> Recovery | None:
+        """Tell what is kept of recovery codes."""
+        self._fail()
+        return self.recoveries.get(user)
+
+    def save_recovery(self, user: str, kept: Recovery) -> None:
+        """Keep recovery codes."""
+        self._fail()
+        _must_be_text(user)
+        self.recoveries[user] = kept
+
+    def use_recovery(self, user: str, digest: bytes) -> int | None:
+        """Use up a recovery code."""
+        self._fail()
+        kept = self.recoveries.get(user)
+        if kept is None or digest not in kept.digests:
+            return None
+        left = kept.digests - {digest}
+        if left:
+            self.recoveries[user] = replace(kept, digests=left)
+        else:
+            del self.recoveries[user]
+        return len(left)
+
+    def helpdesk_code(self, user: str) -> HelpdeskCode | None:
+        """Tell a helpdesk code."""
+        self._fail()
+        return self.helpdesk.get(user)
+
+    def save_helpdesk_code(self, code: HelpdeskCode) -> None:
+        """Keep a helpdesk code."""
+        self._fail()
+        _must_be_text(code.user)
+        self.helpdesk[code.user] = code
+
+    def use_helpdesk_code(self, user: str, digest: bytes) -> HelpdeskCode | None:
+        """Use up a helpdesk code."""
+        self._fail()
+        code = self.helpdesk.get(user)
+        return self.helpdesk.pop(user) if code and code.digest == digest else None
 
     def save_record(self, record: Record) -> None:
         """Keep a record."""

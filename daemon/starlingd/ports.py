@@ -11,18 +11,31 @@ from typing import TYPE_CHECKING, Protocol
 from starlingd.core.model import Fault, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from starlingd.core.directory import Membership, Person
     from starlingd.core.enrolment import Contact, Enrolment, LoopState
     from starlingd.core.failures import Failure
     from starlingd.core.grace import Entry, Key, Miss, Moment
+    from starlingd.core.localcodes import HelpdeskCode, Recovery
     from starlingd.core.model import Account, Check, NotStarted, Push, PushStatus, Started
+    from starlingd.core.otp import Token
     from starlingd.core.records import Lease, Record
     from starlingd.core.rules import Grace
 
-__all__ = ["Accounts", "AuditLog", "Directory", "Fault", "Patterns", "Phones", "SecondFactor", "Store", "Unavailable"]
+__all__ = [
+    "Accounts",
+    "AuditLog",
+    "Directory",
+    "Fault",
+    "Patterns",
+    "Phones",
+    "SecondFactor",
+    "Store",
+    "Unavailable",
+    "Vault",
+]
 
 
 class SecondFactor(Protocol):
@@ -171,8 +184,57 @@ class Store(Protocol):
     def save_provisioning_state(self, state: LoopState) -> None:
         """Keep what the loop remembers."""
 
+    def token(self, user: str) -> Token | None:
+        """Tell the authenticator app of the canonical ``user``."""
+
+    def tokens(self) -> list[Token]:
+        """All authenticator apps, ordered by user."""
+
+    def save_token(self, token: Token, *, replace: bool) -> bool:
+        """Keep a user's app; one that is there already is kept, and False told, unless ``replace``."""
+
+    def forget_token(self, user: str) -> bool:
+        """Forget a user's app; tell whether there was one."""
+
+    def use_token(self, user: str, judge: Callable[[Token], tuple[Check, Token]]) -> Check:
+        """Have ``judge`` check a code with the user's app, and keep the app as it is then; without one NOT_ENROLLED.
+
+        What ``judge`` raises is raised, and nothing is kept.
+        """
+
+    def reseal_tokens(self, seal: Callable[[Token], Token]) -> int:
+        """Replace every app by what ``seal`` makes of it, all or none; tell how many there are."""
+
+    def recovery(self, user: str) -> Recovery | None:
+        """Tell what is kept of a user's recovery codes; None when none is left."""
+
+    def save_recovery(self, user: str, kept: Recovery) -> None:
+        """Keep recovery codes in place of the user's old ones."""
+
+    def use_recovery(self, user: str, digest: bytes) -> int | None:
+        """Use up the recovery code with this hash, and tell how many are left; None when there is no such code."""
+
+    def helpdesk_code(self, user: str) -> HelpdeskCode | None:
+        """Tell the helpdesk code that was issued for a user, good or not."""
+
+    def save_helpdesk_code(self, code: HelpdeskCode) -> None:
+        """Keep a helpdesk code in place of the user's old one."""
+
+    def use_helpdesk_code(self, user: str, digest: bytes) -> HelpdeskCode | None:
+        """Use up the user's helpdesk code if its hash is this one, and tell it."""
+
     def together(self) -> AbstractContextManager[None]:
         """Make the calls within it one transaction: on disk when it ends, or, with Unavailable, not at all."""
+
+
+class Vault(Protocol):
+    """A safe for the secrets of authenticator apps."""
+
+    def seal(self, user: str, secret: bytes) -> bytes:
+        """Put a secret into a box that opens for ``user`` only."""
+
+    def open(self, user: str, box: bytes) -> bytes:
+        """Take a secret out of its box; raises Unavailable(MISCONFIGURED) when that cannot be."""
 
 
 class Phones(Protocol):

@@ -16,11 +16,16 @@ import pytest
 
 from starlingd.adapters.sqlite import MIGRATIONS, SqliteStore
 from starlingd.core.enrolment import Enrolment, LoopState
+from starlingd.core.localcodes import HelpdeskCode, Recovery
+from starlingd.core.model import Check
+from starlingd.core.otp import Token
 from starlingd.ports import Fault, Store, Unavailable
 from tests.contract.stores import ENTRY, KEY, LEASE, NOW, RECORD, RULE, earn, later
 
 ALICE = Enrolment("alice", "7", "+15551234567", "alice@example.org", made=1.0, seen=5.0)
 BOB = Enrolment("bob", "8", "+15551234568", "bob@example.org", made=2.0)
+APP = Token("alice", b"box")
+CODE = HelpdeskCode("alice", b"salt", b"digest", "root", 1234.5, "boot-1", 900.0)
 READS: dict[str, Callable[[Store], object]] = {
     "records": lambda store: store.records(),
     "sessions": lambda store: store.sessions(),
@@ -34,6 +39,10 @@ READS: dict[str, Callable[[Store], object]] = {
     "enrolments_of": lambda store: store.enrolments_of(["alice"]),
     "not_seen_since": lambda store: store.not_seen_since(6.0),
     "provisioning_state": lambda store: store.provisioning_state(),
+    "token": lambda store: store.token("alice"),
+    "tokens": lambda store: store.tokens(),
+    "recovery": lambda store: store.recovery("alice"),
+    "helpdesk_code": lambda store: store.helpdesk_code("alice"),
 }
 WRITES: dict[str, Callable[[Store], object]] = {
     "save_record": lambda store: store.save_record(replace(RECORD, login_id="two")),
@@ -55,6 +64,14 @@ WRITES: dict[str, Callable[[Store], object]] = {
     "mark_seen": lambda store: store.mark_seen(["alice"], 9.0),
     "block": lambda store: store.block(["alice"], blocked=True),
     "save_provisioning_state": lambda store: store.save_provisioning_state(LoopState(5.0)),
+    "save_token": lambda store: store.save_token(replace(APP, user="bob"), replace=False),
+    "forget_token": lambda store: store.forget_token("alice"),
+    "use_token": lambda store: store.use_token("alice", lambda token: (Check.RIGHT, replace(token, used=9))),
+    "reseal_tokens": lambda store: store.reseal_tokens(lambda token: replace(token, box=b"other")),
+    "save_recovery": lambda store: store.save_recovery("bob", Recovery(b"salt", frozenset({b"one"}))),
+    "use_recovery": lambda store: store.use_recovery("alice", b"one"),
+    "save_helpdesk_code": lambda store: store.save_helpdesk_code(replace(CODE, user="bob")),
+    "use_helpdesk_code": lambda store: store.use_helpdesk_code("alice", b"digest"),
 }
 CALLS = READS | WRITES
 LOCK = """
@@ -99,6 +116,9 @@ def fill(store: Store) -> None:
     store.add_failure("alice", "here", NOW.wall)
     store.save_enrolment(ALICE)
     store.save_provisioning_state(LoopState(3.0, complete=False, members=9))
+    store.save_token(APP, replace=False)
+    store.save_recovery("alice", Recovery(b"salt", frozenset({b"one"})))
+    store.save_helpdesk_code(CODE)
 
 
 def mount(*arguments: str | Path) -> None:

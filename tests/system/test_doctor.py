@@ -148,12 +148,17 @@ FAULTS = {
         "daemon.inactive",
     ),
     "misconfigured": (
-        f"echo '[nonsense]' >> {CONF}; systemctl restart starlingd",
+        edit(CONF, "s|^service_url.*|service_url = nonsense|") + "; systemctl restart starlingd",
         CONF,
         "systemctl restart starlingd",
         "daemon.misconfigured",
     ),
-    "a problem not yet loaded": (f"echo '[nonsense]' >> {CONF}", CONF, "true", "config.problem"),
+    "a problem not yet loaded": (
+        edit(CONF, "s|^service_url.*|service_url = nonsense|"),
+        CONF,
+        "true",
+        "config.problem",
+    ),
     "a name that is none": (
         edit(CONF, "s|^service_url.*|service_url = https://no-such-host.invalid|"),
         CONF,

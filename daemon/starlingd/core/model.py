@@ -185,6 +185,8 @@ class Check(Enum):
     RIGHT = "right"
     WRONG = "wrong"
     NOT_ENROLLED = "not_enrolled"
+    REUSED = "reused"
+    """It was right once, and was taken then."""
     LOCKED = "locked"
     """Not asked: too many wrong codes of this user. No provider answers this."""
 

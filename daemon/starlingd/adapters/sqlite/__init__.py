@@ -5,6 +5,7 @@ Writing is plain SQL through sqlite-utils: its own insert() commits whatever tra
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,12 @@ from starlingd.adapters.sqlite.file import StateFile
 from starlingd.adapters.sqlite.schema import MIGRATIONS
 from starlingd.core import grace
 from starlingd.core.enrolment import Enrolment, LoopState
+from starlingd.core.localcodes import HelpdeskCode, Recovery
+from starlingd.core.model import Check
 from starlingd.core.records import FRESH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
     from starlingd.core.failures import Failure
     from starlingd.core.grace import Entry, Key, Miss, Moment
+    from starlingd.core.otp import Token
     from starlingd.core.records import Lease, Record
     from starlingd.core.rules import Grace
 
@@ -249,9 +253,108 @@ class SqliteStore:
         with self._file.transaction() as database:
             _put(database, "provisioning", row)
 
+    def token(self, user: str) -> Token | None:
+        """Tell somebody's app."""
+        with self._file.transaction() as database:
+            return _token(database, user)
+
+    def tokens(self) -> list[Token]:
+        """Tell all apps."""
+        with self._file.transaction() as database:
+            return rows.readable(rows.token, database.query("select * from tokens order by user"))
+
+    def save_token(self, token: Token, *, replace: bool) -> bool:
+        """Keep an app."""
+        with self._file.transaction() as database:
+            if not replace and any(True for _ in database.query(_OF_USER, [token.user])):
+                return False
+            _put(database, "tokens", rows.token_row(token))
+            _put(database, "veterans", {"user": token.user})
+            return True
+
+    def forget_token(self, user: str) -> bool:
+        """Forget an app."""
+        with self._file.transaction() as database:
+            return bool(database.execute("delete from tokens where user = ?", [user]).rowcount)
+
+    def use_token(self, user: str, judge: Callable[[Token], tuple[Check, Token]]) -> Check:
+        """Check a code and use it up, in one transaction."""
+        with self._file.transaction() as database:
+            before = _token(database, user)
+            if before is None:
+                return Check.NOT_ENROLLED
+            check, after = judge(before)
+            if after != before:
+                _put(database, "tokens", rows.token_row(after))
+            return check
+
+    def reseal_tokens(self, seal: Callable[[Token], Token]) -> int:
+        """Replace every app."""
+        with self._file.transaction() as database:
+            found = [rows.token(row) for row in database.query("select * from tokens")]
+            for token in found:
+                _put(database, "tokens", rows.token_row(seal(token)))
+            return len(found)
+
+    def recovery(self, user: str) -> Recovery | None:
+        """Tell what is kept of recovery codes."""
+        with self._file.transaction() as database:
+            found = list(database.query("select salt, digest from recovery where user = ?", [user]))
+            return Recovery(found[0]["salt"], frozenset(row["digest"] for row in found)) if found else None
+
+    def save_recovery(self, user: str, kept: Recovery) -> None:
+        """Keep recovery codes in place of the old ones."""
+        with self._file.transaction() as database:
+            database.execute("delete from recovery where user = ?", [user])
+            for digest in kept.digests:
+                _put(database, "recovery", {"user": user, "digest": digest, "salt": kept.salt})
+
+    def use_recovery(self, user: str, digest: bytes) -> int | None:
+        """Use up a recovery code."""
+        with self._file.transaction() as database:
+            used = database.execute("delete from recovery where user = ? and digest = ?", [user, digest])
+            if not used.rowcount:
+                return None
+            left: int = database.execute("select count(*) from recovery where user = ?", [user]).fetchone()[0]
+            return left
+
+    def helpdesk_code(self, user: str) -> HelpdeskCode | None:
+        """Tell a helpdesk code."""
+        with self._file.transaction() as database:
+            return _helpdesk_code(database, user)
+
+    def save_helpdesk_code(self, code: HelpdeskCode) -> None:
+        """Keep a helpdesk code in place of the old one."""
+        with self._file.transaction() as database:
+            _put(database, "helpdesk", asdict(code))
+
+    def use_helpdesk_code(self, user: str, digest: bytes) -> HelpdeskCode | None:
+        """Use up a helpdesk code."""
+        with self._file.transaction() as database:
+            code = _helpdesk_code(database, user)
+            used = database.execute("delete from helpdesk where user = ? and digest = ?", [user, digest])
+            return code if used.rowcount else None
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+_OF_USER = "select * from tokens where user = ?"
+
+
+def _token(database: Database, user: str) -> Token | None:
+    """Find an app; a row that makes no sense raises, since to take it for none would offer a new enrolment."""
+    for row in database.query(_OF_USER, [user]):
+        try:
+            return rows.token(row)
+        except (ValueError, KeyError, TypeError) as error:
+            raise sqlite3.DatabaseError(f"the app of a user makes no sense: {error}") from None
+    return None
+
+
+def _helpdesk_code(database: Database, user: str) -> HelpdeskCode | None:
+    return next((HelpdeskCode(**row) for row in database.query("select * from helpdesk where user = ?", [user])), None)
 
 
 def _put(database: Database, table: str, row: rows.Row) -> None:

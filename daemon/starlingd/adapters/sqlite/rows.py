@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlingd.core.enrolment import Enrolment
 from starlingd.core.grace import Entry, Key, Moment
 from starlingd.core.model import Factor, Process, Reason
+from starlingd.core.otp import Algorithm, Token
 from starlingd.core.records import Lease, Record
 
 if TYPE_CHECKING:
@@ -128,6 +130,16 @@ def lease(row: Row) -> Lease:
     values = dict(row)
     process = Process(values.pop("pid"), values.pop("start"))
     return Lease(process=process, factor=Factor(values.pop("factor")), reason=Reason(values.pop("reason")), **values)
+
+
+def token_row(token: Token) -> Row:
+    """Make the row of an authenticator app."""
+    return {**asdict(token), "algorithm": str(token.algorithm)}
+
+
+def token(row: Row) -> Token:
+    """Make an authenticator app of its row."""
+    return Token(**{**row, "algorithm": Algorithm(row["algorithm"])})
 
 
 def enrolment(row: Row) -> Enrolment:

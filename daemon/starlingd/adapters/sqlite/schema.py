@@ -58,7 +58,19 @@ _ENROLMENTS = (
         one integer primary key check (one = 1), started real not null, complete integer not null,
         members integer not null) strict""",
 )
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_RECORDS_AND_PUSHES, _GRACE_AND_SESSIONS, _ENROLMENTS)
+_LOCAL_CODES = (
+    """create table tokens (
+        user text primary key, box blob not null, algorithm text not null, digits integer not null,
+        step integer not null, made real not null, used integer not null, drift integer not null)
+        strict, without rowid""",
+    """create table recovery (
+        user text not null, digest blob not null, salt blob not null,
+        primary key (user, digest)) strict, without rowid""",
+    """create table helpdesk (
+        user text primary key, salt blob not null, digest blob not null, issued_by text not null,
+        made real not null, boot text not null, valid real not null) strict, without rowid""",
+)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_RECORDS_AND_PUSHES, _GRACE_AND_SESSIONS, _ENROLMENTS, _LOCAL_CODES)
 
 
 def migrate(database: Database) -> None:
