@@ -11,6 +11,7 @@ import pytest
 TREE = Path(__file__).resolve().parents[2]
 DEBIAN_PACKAGE_OF = {
     "click": "python3-click",
+    "cryptography": "python3-cryptography",
     "ldap3": "python3-ldap3",
     "pam": "python3-pampy",
     "prometheus_client": "python3-prometheus-client",
