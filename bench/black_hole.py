@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 
 from bench import live
 from bench.crowd import Crowd
-from starlingd.adapters.starling.https import SYSTEM_STORE
+from starlingd.web.https import SYSTEM_STORE
 from tests.sandbox.running import sandbox
 
 PEOPLE = 2000

@@ -9,12 +9,15 @@ from pathlib import Path
 TREE = Path(__file__).resolve().parent.parent
 VENV = TREE / ".venv"
 PYTHON = VENV / "bin" / "python"
+REQUIREMENTS = TREE / "requirements-dev.txt"
+AUTHY = VENV / "authy"
+AUTHY_REQUIREMENTS = TREE / "tests" / "sandbox" / "requirements-authy.txt"
 PACKAGES = (
     # what the product imports
     "libpam-python python3-click python3-regex python3-requests python3-systemd sqlite-utils python3-rich "
     "python3-pampy python3-phonenumbers python3-prometheus-client python3-cryptography python3-ldap3 "
     # what runs the tests
-    "python3-venv python3-pip python3-selenium python3-paramiko pamtester chromium chromium-driver "
+    "python3-venv python3-pip python3-six python3-selenium python3-paramiko pamtester chromium chromium-driver "
     "openssh-client openssh-server "
     "slapd ldap-utils samba samba-ad-dc samba-ad-provision samba-dsdb-modules samba-vfs-modules winbind "
     "libpam-google-authenticator libpam-oath oathtool rsync git iproute2 procps util-linux ca-certificates "
@@ -78,16 +81,27 @@ def _mask(servers: list[str]) -> None:
 
 
 def _make_venv() -> None:
-    requirements = TREE / "requirements-dev.txt"
-    stamp = VENV / "requirements.sha256"
-    digest = hashlib.sha256(requirements.read_bytes()).hexdigest()
-    if stamp.exists() and stamp.read_text(encoding="ascii") == digest:
-        return
-    print("making .venv", flush=True)
-    # Debian's own Python and Debian's own libraries: what is tested is what is installed.
-    _quietly(["/usr/bin/python3", "-m", "venv", "--clear", "--system-site-packages", str(VENV)], dict(os.environ))
-    _quietly([str(PYTHON), "-m", "pip", "install", "-q", "-r", str(requirements)], dict(os.environ))
-    stamp.write_text(digest, encoding="ascii")
+    if not _is_made_by(REQUIREMENTS, VENV):
+        print("making .venv", flush=True)
+        # Debian's own Python and Debian's own libraries: what is tested is what is installed.
+        _quietly(["/usr/bin/python3", "-m", "venv", "--clear", "--system-site-packages", str(VENV)], dict(os.environ))
+        _install(REQUIREMENTS, VENV)
+    if not _is_made_by(AUTHY_REQUIREMENTS, AUTHY):
+        _install(AUTHY_REQUIREMENTS, AUTHY, "--no-deps", "--upgrade", "--target", str(AUTHY))
+
+
+def _is_made_by(requirements: Path, place: Path) -> bool:
+    stamp = place / "requirements.sha256"
+    return stamp.exists() and stamp.read_text(encoding="ascii") == _digest(requirements)
+
+
+def _install(requirements: Path, place: Path, *options: str) -> None:
+    _quietly([str(PYTHON), "-m", "pip", "install", "-q", *options, "-r", str(requirements)], dict(os.environ))
+    (place / "requirements.sha256").write_text(_digest(requirements), encoding="ascii")
+
+
+def _digest(requirements: Path) -> str:
+    return hashlib.sha256(requirements.read_bytes()).hexdigest()
 
 
 def _quietly(command: list[str], environment: dict[str, str]) -> None:

@@ -11,14 +11,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from starlingd import config
+from starlingd import config, providers
 from starlingd.adapters.journal import JournalAuditLog
 from starlingd.adapters.ldap import LdapDirectory
 from starlingd.adapters.nss import NssAccounts
 from starlingd.adapters.patterns import RegexPatterns
 from starlingd.adapters.phones import Phones
 from starlingd.adapters.sqlite import SqliteStore
-from starlingd.adapters.starling import Starling
 from starlingd.core.pushes import PushLedger
 from starlingd.ports import Unavailable
 from starlingd.server import notify, processes
@@ -104,7 +103,7 @@ def _load(path: Path) -> Loaded:
             directory = LdapDirectory(rules.directory)
         current = Current(
             rules,
-            _provider(settings),
+            providers.starling(settings, settings.starling.http_timeout, PROVIDER_THREADS),
             settings.starling.http_timeout,
             directory,
             settings.loop,
@@ -119,20 +118,6 @@ def _load(path: Path) -> Loaded:
     for warning in settings.warnings:
         logging.getLogger("starlingd").warning("%s", warning)
     return current, "ready"
-
-
-def _provider(settings: config.Settings) -> Starling:
-    starling = settings.starling
-    return Starling(
-        client_id=starling.client_id,
-        client_secret=starling.client_secret.reveal(),
-        service_url=starling.service_url,
-        token_url=starling.token_url,
-        ca_file=starling.ca_file,
-        http_timeout=starling.http_timeout,
-        proxy=settings.proxy,
-        pool_size=PROVIDER_THREADS,
-    )
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -8,7 +8,7 @@ import pytest
 
 from starlingd.adapters.sqlite import SqliteStore
 from starlingd.core.rules import DirectorySchema
-from tests.contract.worlds import World, fake_world, sandbox_world
+from tests.contract.worlds import World, fake_world, sandbox_world, subscription_world
 from tests.directory import slapd as slapds
 from tests.directory.population import EVERYBODY
 from tests.fakes import MemoryStore
@@ -28,9 +28,13 @@ def sandbox() -> Iterator[Sandbox]:
         yield running
 
 
-@pytest.fixture(params=["fake", "starling"])
+@pytest.fixture(params=["fake", "starling", "subscription"])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    make = fake_world() if request.param == "fake" else sandbox_world(request.getfixturevalue("sandbox"))
+    if request.param == "fake":
+        make = fake_world()
+    else:
+        of_service = {"starling": sandbox_world, "subscription": subscription_world}[request.param]
+        make = of_service(request.getfixturevalue("sandbox"))
     with make as made:
         yield made
 

@@ -6,11 +6,12 @@ that talks to its service.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlingd.adapters.starling import Starling
+from starlingd.adapters.subscription import Subscription
 from starlingd.core.model import PushStatus
 from starlingd.ports import Fault, Unavailable
 from tests.fakes import FakeSecondFactor, Person
@@ -91,9 +92,29 @@ def starling_at(sandbox: Sandbox, **options: float) -> Iterator[Starling]:
 
 
 @contextmanager
-def sandbox_world(sandbox: Sandbox) -> Iterator[World]:
+def subscription_at(sandbox: Sandbox, **options: Any) -> Iterator[Subscription]:  # noqa: ANN401  Subscription's own
+    """Make a provider that talks to the sandbox's older service."""
+    given = {"api_key": sandbox.api_key, "api_url": sandbox.url, "ca_file": sandbox.ca_file}
+    made = Subscription(**{**given, **options})
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def sandbox_world(sandbox: Sandbox) -> AbstractContextManager[World]:
     """Make the world of the Starling adapter and the sandbox."""
+    return _sandbox_world(sandbox, starling_at(sandbox))
+
+
+def subscription_world(sandbox: Sandbox) -> AbstractContextManager[World]:
+    """Make the world of the adapter of Starling's older service and the sandbox."""
+    return _sandbox_world(sandbox, subscription_at(sandbox))
+
+
+@contextmanager
+def _sandbox_world(sandbox: Sandbox, made: AbstractContextManager[SecondFactor]) -> Iterator[World]:
     sandbox.forget()
     identities = {person: sandbox.users[name].id for person, name in SANDBOX_PEOPLE.items()}
-    with starling_at(sandbox) as starling:
-        yield World(starling, identities, lambda person: sandbox.code_for(SANDBOX_PEOPLE[person]))
+    with made as provider:
+        yield World(provider, identities, lambda person: sandbox.code_for(SANDBOX_PEOPLE[person]))

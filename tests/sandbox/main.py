@@ -15,7 +15,7 @@ from pathlib import Path
 import trustme
 from aiohttp import web
 
-from tests.sandbox import phone
+from tests.sandbox import phone, subscription
 from tests.sandbox.service import Service, note
 
 CERTIFICATES = ("good", "wrong-host", "expired", "self-signed")
@@ -25,7 +25,9 @@ def options() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="starling-sandbox", description=__doc__)
     parser.add_argument("--listen", default="127.0.0.1:0", help="ADDRESS:PORT; port 0 picks one (default: %(default)s)")
-    parser.add_argument("--state", type=Path, required=True, help="where ca.pem, credential, users.json … are written")
+    parser.add_argument(
+        "--state", type=Path, required=True, help="where ca.pem, credential, api_key, users.json … are written"
+    )
     parser.add_argument("--name", action="append", default=[], help="a further name or address of the certificate")
     parser.add_argument("--certificate", choices=CERTIFICATES, default="good", help="what is wrong with it")
     parser.add_argument("--tls-max", choices=("1.2", "1.3"), default="1.3", help="newest TLS version spoken")
@@ -67,7 +69,7 @@ async def run(chosen: argparse.Namespace) -> None:
     service = Service()
     app = web.Application(middlewares=[note])
     app["service"] = service
-    app.add_routes(service.routes() + phone.routes(service))
+    app.add_routes(service.routes() + subscription.routes(service) + phone.routes(service))
     runner = web.AppRunner(app, access_log=None, keepalive_timeout=300, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, address, int(port), ssl_context=context, backlog=4096)
@@ -77,6 +79,7 @@ async def run(chosen: argparse.Namespace) -> None:
         address = f"[{address}]" if ipaddress.ip_address(address).version == 6 else address
     write(chosen.state / "listen", f"{address}:{port}")
     write(chosen.state / "credential", f"{service.client_id}:{service.client_secret}", 0o600)
+    write(chosen.state / "api_key", service.api_key, 0o600)
     write(chosen.state / "phone_url", f"https://{address}:{port}/phone/")
     write(chosen.state / "users.json", json.dumps(service.described(), indent=1))
     print(f"starling-sandbox listens on {address}:{port}; phone: https://{address}:{port}/phone/", flush=True)

@@ -42,6 +42,11 @@ class Sandbox:
         """``client_id:client_secret``."""
         return (self.state / "credential").read_text(encoding="utf-8")
 
+    @property
+    def api_key(self) -> str:
+        """The key of the older service."""
+        return (self.state / "api_key").read_text(encoding="utf-8")
+
     def code_for(self, name: str) -> str:
         """Tell what the user's app shows now."""
         return self.users[name].totp.now()

@@ -67,6 +67,7 @@ class Service:
 
     client_id: str = field(default_factory=lambda: secrets.token_hex(8))
     client_secret: str = field(default_factory=lambda: secrets.token_hex(16))
+    api_key: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     users: dict[str, User] = field(default_factory=dict)
     requests: dict[str, Request] = field(default_factory=dict)
     tokens: set[str] = field(default_factory=set)
@@ -150,7 +151,7 @@ class Service:
             return _error(404, {"errorCode": 60016, "message": "User doesn't exist"})
         behaviour = BEHAVIOURS[user.behaviour]
         if behaviour.fault and call in behaviour.calls:
-            fault = await self._fault(request, behaviour.fault, (user.id, call))
+            fault = await self.fault(request, behaviour.fault, (user.id, call))
             if fault is not None:
                 return fault
         return await handle(request, user)
@@ -162,18 +163,21 @@ class Service:
 
     async def _start(self, request: web.Request, user: User) -> web.Response:
         body = await request.json()
-        behaviour, now = BEHAVIOURS[user.behaviour], time.monotonic()
-        id_ = str(secrets.randbelow(10**15)) if behaviour.fault == "numeric" else secrets.token_hex(12)
-        push = Request(
-            id_, user, body["message"], body["details"], now + body["secondsToExpire"], now + behaviour.after
-        )
-        self.requests[id_] = push
-        return web.json_response({"id": int(id_) if behaviour.fault == "numeric" else id_})
+        numeric = BEHAVIOURS[user.behaviour].fault == "numeric"
+        id_ = str(secrets.randbelow(10**15)) if numeric else secrets.token_hex(12)
+        self.ring(id_, user, body["message"], body["details"], body["secondsToExpire"])
+        return web.json_response({"id": int(id_) if numeric else id_})
+
+    def ring(self, id_: str, user: User, message: str, details: dict[str, str], lifetime: float) -> None:
+        """Show a push on a user's phone for ``lifetime`` seconds."""
+        now = time.monotonic()
+        answers_at = now + BEHAVIOURS[user.behaviour].after
+        self.requests[id_] = Request(id_, user, message, details, now + lifetime, answers_at)
 
     async def _poll(self, request: web.Request, _: User) -> web.Response:
         return web.json_response({"status": self.requests[request.match_info["id"]].now()})
 
-    async def _fault(self, request: web.Request, fault: str, who: tuple[str, str]) -> web.Response | None:
+    async def fault(self, request: web.Request, fault: str, who: tuple[str, str]) -> web.Response | None:
         """Do what is wrong with this user; None when, after all, nothing is."""
         if fault.endswith(" once"):
             if who in self.done_once:

@@ -102,11 +102,12 @@ def test_the_sample_as_it_is_lacks_the_credential_and_nothing_else() -> None:
 
 def load(text: str) -> config.Settings:
     kept = {"starling.credential": "id:s", "https_proxy.password": "p", "ldap_server_policy corp.bind_password": "b"}
+    kept["starling.api_key"] = "k"
     return config.load(text, KnownSecrets(kept), lambda _: CA)
 
 
 def test_the_samples_lines_are_the_defaults_or_examples() -> None:
-    sample = load(re.sub(r"^append_domain.*", "", switched_on(SAMPLE), flags=re.MULTILINE))
+    sample = load(re.sub(r"^(append_domain|api_key|api_url).*", "", switched_on(SAMPLE), flags=re.MULTILINE))
     assert sample.rules == EXAMPLE_RULES
     bare = load("[starling]\ncredential = $\n")
     assert sample.starling.service_url == bare.starling.service_url
@@ -116,11 +117,12 @@ def test_the_samples_lines_are_the_defaults_or_examples() -> None:
     assert (sample.control.operators, sample.control.helpdesk) == ({"staff"}, {"operator"})
 
 
-def test_a_domain_is_the_samples_alternative_to_enrolment() -> None:
+def test_a_domain_is_the_samples_alternative_to_enrolment_and_a_key_that_to_the_credential() -> None:
     with pytest.raises(config.ConfigError) as refused:
         load(switched_on(SAMPLE))
     assert [(problem.section, problem.key) for problem in refused.value.problems] == [
-        ("username_transform", "append_domain")
+        ("starling", ""),
+        ("username_transform", "append_domain"),
     ]
     domain = load(SAMPLE.replace("#append_domain", "append_domain").replace("#credential", "credential"))
     assert domain.rules == Rules(append_domain="example.org")

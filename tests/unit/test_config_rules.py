@@ -245,3 +245,25 @@ def test_a_directorys_ca_file_is_read_too() -> None:
     text = MINIMAL + policy(ca_file="/ca.pem")
     with pytest.raises(ConfigError, match=r"corp\] ca_file: holds no certificate"):
         config.load(text, NONE, lambda _: b"")
+
+
+@pytest.mark.parametrize("value", ["key", "$"])
+def test_both_of_starlings_services_at_once_are_refused_even_unseen(value: str) -> None:
+    text = f"[starling]\ncredential = {value}\napi_key = {value}\n"
+    with pytest.raises(ConfigError, match="remove one"):
+        config.check(text.replace("= key", "= id:secret", 1), None)
+
+
+def test_the_older_service_has_its_own_host_and_no_other() -> None:
+    starling = load("[starling]\napi_key = kept\n").starling
+    assert (starling.service_url, starling.token_url) == ("https://api.2fa.cloud.oneidentity.com", "")
+    assert "kept" not in repr(starling)
+    for name, value in (("environment", "eu"), ("service_url", "https://a"), ("token_url", "https://a")):
+        assert "has no effect" in str(load(f"[starling]\napi_key = k\n{name} = {value}\n").warnings[0])
+    assert "without api_key" in str(load("[starling]\ncredential = i:s\napi_url = https://a\n").warnings[0])
+
+
+@pytest.mark.parametrize("value", ["two words", "kéy", "a\n b"])
+def test_a_key_that_no_header_can_hold_is_refused(value: str) -> None:
+    with pytest.raises(ConfigError, match="printable ASCII"):
+        load(f"[starling]\napi_key = {value}\n")

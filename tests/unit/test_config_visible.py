@@ -11,6 +11,7 @@ import trustme
 
 from starlingd import config
 from starlingd.config import DEFINITION, KnownSecrets, Settings
+from starlingd.config.secrets import Secret
 from starlingd.core.provisioning import OnLeaving
 from starlingd.core.rules import (
     Allow,
@@ -89,6 +90,8 @@ def question(name: str) -> Look:
 UNTIL = dt.datetime(2031, 1, 1, tzinfo=dt.UTC).timestamp()
 CASES: dict[tuple[str, str], tuple[str, Look, object]] = {
     ("starling", "credential"): ("other:secret", lambda settings: settings.starling.client_id, "other"),
+    ("starling", "api_key"): ("key", lambda settings: settings.starling.api_key, Secret("key")),
+    ("starling", "api_url"): ("https://a", lambda settings: settings.starling.service_url, "https://a"),
     ("starling", "environment"): (
         "eu",
         lambda settings: settings.starling.token_url,
@@ -188,10 +191,13 @@ CASES: dict[tuple[str, str], tuple[str, Look, object]] = {
     ("logging", "log_level"): ("debug", lambda settings: settings.log_level, "debug"),
 }
 NEEDED_BESIDES = {
+    ("starling", "api_url"): {"starling": {"api_key": "key"}},
     ("username_transform", "append_domain"): {PROVISION: {}, "provisioning": {}},
     (POLICY, "tls"): {POLICY: {"uri": "ldap://localhost"}},
 }
 """What else must be different for a case to be right."""
+INSTEAD_OF = {("starling", "api_key"): "credential"}
+"""Keys of the base that go when another one comes."""
 ACCEPTED = {
     ("auth", "provider"): "starling",
     ("memory_cache", "prefix"): "x",
@@ -204,6 +210,10 @@ def load(changes: dict[str, dict[str, str]]) -> Settings:
     """Read the base with some of its keys changed; a section that is changed to nothing is left out."""
     sections = {name: BASE.get(name, {}) | changes.get(name, {}) for name in BASE | changes}
     sections |= {name: {} for name, keys in changes.items() if not keys}
+    for (name, key), gone in INSTEAD_OF.items():
+        sections[name] = {
+            each: value for each, value in sections[name].items() if key not in sections[name] or each != gone
+        }
     text = "".join(
         f"[{HEADINGS.get(name, name)}]\n" + "".join(f"{key} = {value}\n" for key, value in keys.items())
         for name, keys in sections.items()

@@ -8,13 +8,16 @@ from hypothesis import strategies as st
 
 from starlingd import config
 from starlingd.config import DEFINITION, KnownSecrets, Outcome, ini, sps, vendor
+from starlingd.config.secrets import Secret
 from starlingd.core.rules import VENDOR_PROMPT, Allow, Grace, GroupList, Question, Rules, UserList
 
 DATA = Path(__file__).parents[1] / "data"
 SAMPLE, VERSION_1, VERSION_2 = (
     (DATA / name).read_text(encoding="utf-8") for name in ("sps-sample.cfg", "sps-version-1.cfg", "sps-version-2.cfg")
 )
-KEPT = KnownSecrets({"starling.credential": "id:s", "https_proxy.password": "p", "question_2.prompt": "Why?"})
+KEPT = KnownSecrets(
+    {"starling.credential": "id:s", "starling.api_key": "k", "https_proxy.password": "p", "question_2.prompt": "Why?"}
+)
 BY_GROUP = "whitelist source=ldap_server_group"
 GRACE = "authentication_cache"
 HEAD = "write the client_id:client_secret that joining to Starling gives to "
@@ -67,8 +70,8 @@ def test_a_sample_with_its_defaults_switched_on_is_what_it_is_by_default() -> No
 def test_every_option_of_version_1_has_its_place_or_its_reason() -> None:
     outcome = translate(VERSION_1)
     assert results(outcome) == {
-        "starling.api_key": "not applicable",
-        "starling.api_url": "not applicable",
+        "starling.api_key": "starling.api_key",
+        "starling.api_url": "starling.api_url",
         "starling.timeout": "starling.timeout",
         "starling.rest_poll_interval": "starling.rest_poll_interval",
         "users.alice": "usermapping source=explicit.alice",
@@ -101,7 +104,10 @@ def test_a_configuration_of_version_1_means_the_same_here() -> None:
     assert made.directory is not None
     assert made.directory.user_filter == "(&(samAccountName={user})(objectClass=user))"
     assert made.questions == (Question(1, "ticket", "Ticket?", disable_echo=False, audit=True),)
-    assert config.load(translate(VERSION_1).text, KEPT).log_level == "warning"
+    settings = config.load(translate(VERSION_1).text, KEPT)
+    assert settings.log_level == "warning"
+    assert settings.starling.service_url == "https://api.example.org"
+    assert settings.starling.api_key == Secret("k")
 
 
 def test_a_configuration_of_version_2_means_the_same_here() -> None:

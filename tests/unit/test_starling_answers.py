@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from starlingd.adapters.starling import answers, tokens
-from starlingd.adapters.starling.https import Answer
 from starlingd.ports import Fault, Unavailable
+from starlingd.web import replies
+from starlingd.web.https import Answer
 
 NOW = 1_795_000_000.0  # Wed, 18 Nov 2026 11:06:40 GMT
 
@@ -29,25 +30,25 @@ def reply(status: int, content: object = None) -> answers.Reply:
         ("Wednesday, 18-Nov-26 11:07:10 GMT", 30.0),
         ("Wed, 18 Nov 2026 11:07:10 -0000", 30.0),
         ("Wed, 18 Nov 2026 13:07:10 +0200", 30.0),
-        ("", answers.DEFAULT_RETRY_AFTER),
-        ("soon", answers.DEFAULT_RETRY_AFTER),
-        ("1.5", answers.DEFAULT_RETRY_AFTER),
-        ("-3", answers.DEFAULT_RETRY_AFTER),
-        ("٣", answers.DEFAULT_RETRY_AFTER),
-        ("5, 10", answers.DEFAULT_RETRY_AFTER),
-        ("0", answers.LEAST_RETRY_AFTER),
-        ("Wed, 18 Nov 2020 11:07:10 GMT", answers.LEAST_RETRY_AFTER),
-        ("9" * 5000, answers.MOST_RETRY_AFTER),
-        ("Wed, 18 Nov 9999 11:07:10 GMT", answers.MOST_RETRY_AFTER),
+        ("", replies.DEFAULT_RETRY_AFTER),
+        ("soon", replies.DEFAULT_RETRY_AFTER),
+        ("1.5", replies.DEFAULT_RETRY_AFTER),
+        ("-3", replies.DEFAULT_RETRY_AFTER),
+        ("٣", replies.DEFAULT_RETRY_AFTER),
+        ("5, 10", replies.DEFAULT_RETRY_AFTER),
+        ("0", replies.LEAST_RETRY_AFTER),
+        ("Wed, 18 Nov 2020 11:07:10 GMT", replies.LEAST_RETRY_AFTER),
+        ("9" * 5000, replies.MOST_RETRY_AFTER),
+        ("Wed, 18 Nov 9999 11:07:10 GMT", replies.MOST_RETRY_AFTER),
     ],
 )
 def test_retry_after_is_read_in_both_forms_and_within_reason(header: str, seconds: float) -> None:
-    assert answers.seconds_to_wait(header, NOW) == pytest.approx(seconds)
+    assert replies.seconds_to_wait(header, NOW) == pytest.approx(seconds)
 
 
 @given(st.text())
 def test_no_retry_after_header_breaks_anything(header: str) -> None:
-    assert answers.LEAST_RETRY_AFTER <= answers.seconds_to_wait(header, NOW) <= answers.MOST_RETRY_AFTER
+    assert replies.LEAST_RETRY_AFTER <= replies.seconds_to_wait(header, NOW) <= replies.MOST_RETRY_AFTER
 
 
 @pytest.mark.parametrize("code", [60016, "60016"])
@@ -104,7 +105,7 @@ def test_an_id_is_its_string_or_its_decimal_text(value: object, text: str) -> No
     assert reply(200, {"id": value}).text("id") == text
 
 
-@pytest.mark.parametrize("value", ["", None, True, 1.5, [], {}, ["1"], "x" * (answers.MAX_TEXT + 1)])
+@pytest.mark.parametrize("value", ["", None, True, 1.5, [], {}, ["1"], "x" * (replies.MAX_TEXT + 1)])
 def test_an_id_of_another_type_is_refused(value: object) -> None:
     with pytest.raises(Unavailable) as caught:
         reply(200, {"id": value}).text("id")

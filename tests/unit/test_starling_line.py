@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from starlingd.adapters.starling import https
-from starlingd.adapters.starling.budget import Budget, spending
-from starlingd.adapters.starling.flights import Flights
-from starlingd.adapters.starling.line import Line
 from starlingd.core.model import Check, Push, PushStatus
 from starlingd.ports import Fault, Unavailable
+from starlingd.web import https
+from starlingd.web.budget import Budget, spending
+from starlingd.web.flights import Flights
+from starlingd.web.line import Line
 from tests.unit.starling_peer import (
     TOKEN,
     TOKEN_PATH,

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from starlingd.adapters.starling.line import parse_proxy
 from starlingd.core.model import PushStatus
 from starlingd.ports import Fault, Unavailable
+from starlingd.web.line import parse_proxy
 from tests.unit.starling_peer import Authority, Peer, http, provider, scripted
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 import urllib3.connectionpool
 
-from starlingd.adapters.starling.https import Answer, Ask
-from starlingd.adapters.starling.line import parse_proxy
 from starlingd.adapters.starling.tokens import Token
 from starlingd.core.model import Push
 from starlingd.ports import Unavailable
+from starlingd.web.https import Answer, Ask
+from starlingd.web.line import parse_proxy
 from tests.unit.starling_peer import TOKEN_PATH, Authority, Greeter, Peer, http, provider, scripted
 
 if TYPE_CHECKING:
@@ -135,7 +135,9 @@ def test_no_repr_of_a_part_shows_a_secret(authority: Authority) -> None:
     with Peer(scripted(http(200)), authority.tls) as peer, provider(authority.file, peer.url) as starling:
         starling.verify("7", CODE, 5.0)
         parts = [
-            thing for thing in gc.get_objects() if str(type(thing).__module__).startswith("starlingd.adapters.starling")
+            thing
+            for thing in gc.get_objects()
+            if str(type(thing).__module__).startswith(("starlingd.adapters.starling", "starlingd.web"))
         ]
     parts += [
         Token("TheToken", 0.0),

@@ -48,18 +48,30 @@ def check(values: Values, notes: Notes, read_file: Callable[[Path], bytes]) -> N
 
 
 def _credential(values: Values, notes: Notes) -> None:
-    if values[AUTH].provider is Provider.STARLING and values[STARLING].credential is None:
+    form = values[STARLING]
+    if notes.given("starling", "api_key") and notes.given("starling", "credential"):
+        notes.problem("starling", "", "has a credential and an api_key, which are for different services: remove one")
+    if values[AUTH].provider is Provider.STARLING and form.credential is None and form.api_key is None:
         notes.problem(
             "starling",
             "credential",
             'is missing: write "credential = $", and the client_id:client_secret that joining to Starling gave you into'
             f" {CREDENTIALS}/starling.credential",
-            depends_on=[("auth", "provider")],
+            depends_on=[("auth", "provider"), ("starling", "api_key")],
         )
 
 
 def _hosts(values: Values, notes: Notes) -> None:
     form = values[STARLING]
+    if form.api_key is not None:
+        for name in ("environment", "service_url", "token_url"):
+            if notes.given("starling", name):
+                notes.warn("starling", name, "has no effect: api_key selects the older service; remove it")
+        return
+    if form.api_url is not None:
+        notes.warn(
+            "starling", "api_url", "has no effect without api_key: remove it", depends_on=[("starling", "api_key")]
+        )
     both = [("starling", "service_url"), ("starling", "token_url")]
     if form.service_url and form.token_url and notes.given("starling", "environment"):
         notes.warn("starling", "environment", "has no effect, since both URLs are set: remove it", depends_on=both)

@@ -56,6 +56,10 @@ class StarlingForm:
     credential: Credential | None = key(
         values.credential, None, "client_id:client_secret, what joining to Starling yields", secret=True
     )
+    api_key: Secret | None = key(
+        values.api_key, None, "the subscription key of the older service, instead of a credential", secret=True
+    )
+    api_url: str | None = key(values.https_origin, None, "another host for the older service")
     environment: str = key(values.word, "prod", "which of the vendor's clouds; prod is the public one")
     service_url: str | None = key(values.https_origin, None, "another host for the service")
     token_url: str | None = key(values.https_origin, None, "another host for the tokens")

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from starlingd.config import directory, ini, joint, reader, regular, rules
 from starlingd.config.problems import Notes
+from starlingd.config.secrets import Secret
 from starlingd.config.sections import CONTROL, DEFINITION, HTTPS_PROXY, LOGGING, METRICS, STARLING
 
 if TYPE_CHECKING:
@@ -21,17 +22,21 @@ if TYPE_CHECKING:
     from starlingd.config.ini import Document
     from starlingd.config.problems import Problem
     from starlingd.config.schema import Values
-    from starlingd.config.secrets import Secret, SecretSource
+    from starlingd.config.secrets import SecretSource
     from starlingd.core.provisioning import Loop
     from starlingd.core.rules import Rules
 
 LONGEST_CA_FILE = 4 * 1024 * 1024
 CLOUD = "cloud.oneidentity.com"
+SUBSCRIPTION_URL = f"https://api.2fa.{CLOUD}"
 
 
 @dataclass(frozen=True, slots=True)
 class StarlingSettings:
-    """How to reach the cloud service. URLs are ``https://host[:port]``; ``http_timeout`` is in seconds."""
+    """How to reach the cloud service. URLs are ``https://host[:port]``; ``http_timeout`` is in seconds.
+
+    With ``api_key``, the subscription key of the older service, there are neither client nor token URL.
+    """
 
     client_id: str
     client_secret: Secret
@@ -39,6 +44,7 @@ class StarlingSettings:
     token_url: str
     ca_file: Path | None
     http_timeout: float
+    api_key: Secret | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +127,9 @@ def _values(
 
 def _starling(values: Values) -> StarlingSettings | None:
     form = values[STARLING]
+    if form.api_key is not None:
+        service = form.api_url or SUBSCRIPTION_URL
+        return StarlingSettings("", Secret(""), service, "", form.ca_file, form.http_timeout, form.api_key)
     if form.credential is None:
         return None
     suffix = "" if form.environment == "prod" else f"-{form.environment}"

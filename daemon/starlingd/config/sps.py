@@ -37,9 +37,6 @@ MOVES = {
 }
 """Where options of the plugin's version 1 are now."""
 NOT_HERE = {
-    ("starling", "api_key"): "the plugin before 2.2.0 had a subscription key; here, as since then, the credential that"
-    " joining to Starling gives is used",
-    ("starling", "api_url"): "it belongs to api_key",
     ("plugin", "config_version"): "the layout is recognised by itself",
 }
 OFF_WHEN_EMPTY = frozenset(
@@ -188,7 +185,8 @@ def _unknown(heading: str, key: str) -> str:
 
 def _fill_in(made: Translation) -> None:
     """Put a place holder wherever the new file would name what it does not have."""
-    made.sections.setdefault("starling", {}).setdefault("credential", ELSEWHERE)
+    if "api_key" not in made.sections.get("starling", {}):
+        made.sections.setdefault("starling", {}).setdefault("credential", ELSEWHERE)
     if place := _named(made, lists.BY_USER_LIST.name, lists.USER_LIST.name):
         _hold(
             made, place, NOBODY, f"copy the list from Policies > User Lists into [{place}]: till then it exempts nobody"

@@ -322,6 +322,13 @@ def credential(value: str) -> Credential:
     return Credential(client_id, Secret(client_secret))
 
 
+def api_key(value: str) -> Secret:
+    """Read a key that is sent in a header."""
+    if not re.fullmatch(r"[!-~]+", value):
+        raise Unfit("must be one word of printable ASCII characters")
+    return Secret(value)
+
+
 def _time(value: str) -> float:
     found = _TIME.fullmatch(value)
     if not found:

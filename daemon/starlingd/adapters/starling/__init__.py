@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from starlingd.adapters.starling import answers, tokens
-from starlingd.adapters.starling.budget import PORT, Budget
-from starlingd.adapters.starling.flights import Flights
-from starlingd.adapters.starling.https import Ask, Https
 from starlingd.adapters.starling.tokens import Token, Tokens
 from starlingd.core.model import Check, NotStarted, PushStatus, Started
 from starlingd.ports import Fault, Unavailable
+from starlingd.web.budget import PORT, Budget
+from starlingd.web.flights import Flights
+from starlingd.web.https import Ask, Https
+from starlingd.web.statuses import Statuses
+from starlingd.web.urls import base, encoded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,16 +39,6 @@ _VERIFY = "/v1/Users/{id}/verify"
 _USERS = "/v1/Users"
 _PUSH = "/v1/Users/{id}/approvalrequests"
 _STATUS = "/v1/ApprovalRequests/{id}"
-
-_STATUSES = {
-    "pending": PushStatus.PENDING,
-    "approved": PushStatus.APPROVED,
-    "denied": PushStatus.DENIED,
-    "expired": PushStatus.EXPIRED,
-}
-_WORD = re.compile(r"[A-Za-z_-]{1,40}")
-_MAX_STRANGE = 16
-"""Most different unknown statuses that are logged, each once."""
 
 
 class Starling:
@@ -76,8 +66,8 @@ class Starling:
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self._service_url = _base(service_url)
-        self._token_url = _base(token_url) + tokens.PATH
+        self._service_url = base(service_url)
+        self._token_url = base(token_url) + tokens.PATH
         self._credential = tokens.basic_authorization(client_id, client_secret)
         self._http_timeout = http_timeout
         self._headers = {"Accept": "application/json", "User-Agent": user_agent}
@@ -86,13 +76,13 @@ class Starling:
         self._flights = Flights()
         self._https = Https(ca_file, proxy, self._flights, pool_size)
         self._tokens = Tokens(lambda: self._fetch_token(self._budget(http_timeout)), self._flights, clock)
-        self._strange_statuses: set[str] = set()
+        self._statuses = Statuses()
 
     def verify(self, identity: str, code: str, timeout: float) -> Check:
         """Check a code; it is sent again only after a 401 or a dead connection. Raises Unavailable, also for 429."""
         if not identity:
             return Check.NOT_ENROLLED
-        reply = self._call("GET", _VERIFY, identity, timeout, query="?tokenResponse=" + _encoded(code))
+        reply = self._call("GET", _VERIFY, identity, timeout, query="?tokenResponse=" + encoded(code))
         if reply.unknown_user:
             return Check.NOT_ENROLLED
         if reply.succeeded:
@@ -119,7 +109,7 @@ class Starling:
         if reply.status == HTTPStatus.PAYMENT_REQUIRED:
             return PushStatus.EXPIRED
         if reply.succeeded:
-            return self._status(reply.text("status"))
+            return self._statuses.read(reply.text("status"))
         raise self._failure(reply)
 
     def enrol(self, contact: Contact, timeout: float) -> str | None:
@@ -149,7 +139,7 @@ class Starling:
     ) -> Reply:
         """Call the API; a 401 may be about the token, however young it is, so it is renewed and the call repeated."""
         budget = self._budget(timeout)
-        url = self._service_url + path.replace("{id}", _encoded(an_id)) + query
+        url = self._service_url + path.replace("{id}", encoded(an_id)) + query
         token = self._tokens.get(budget)
         reply = self._exchange(path, Ask(method, url, self._headers_with(token, body), body), budget)
         if reply.status != HTTPStatus.UNAUTHORIZED or reply.unknown_user:
@@ -191,26 +181,3 @@ class Starling:
             # The token service takes our credential and the API does not take its token: the subscription is wrong.
             return Unavailable(PORT, Fault.MISCONFIGURED, "status 401 with a new token")
         return answers.failure(reply, self._wall_clock())
-
-    def _status(self, text: str) -> PushStatus:
-        status = _STATUSES.get(text)
-        if status is not None:
-            return status
-        # Only a plain word is repeated: whatever else the service sends is its own affair, not the log's.
-        shown = text if _WORD.fullmatch(text) else "(not a word)"
-        if shown not in self._strange_statuses and len(self._strange_statuses) < _MAX_STRANGE:
-            self._strange_statuses.add(shown)
-            _log.warning("push status %s is not documented; waiting for another one", shown)
-        return PushStatus.UNKNOWN
-
-
-def _base(url: str) -> str:
-    if not url.startswith("https://"):
-        raise Unavailable(PORT, Fault.MISCONFIGURED, "a URL of the service is not https://")
-    return url.rstrip("/")
-
-
-def _encoded(text: str) -> str:
-    """Percent-encode ``text`` for one path segment or one query value, whatever it holds."""
-    encoded = quote(text, safe="", errors="surrogatepass")
-    return encoded.replace(".", "%2E") if encoded in {".", ".."} else encoded

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from starlingd.adapters.starling import answers
-from starlingd.adapters.starling.budget import PORT, Budget
 from starlingd.ports import Fault, Unavailable
+from starlingd.web.budget import PORT, Budget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from starlingd.adapters.starling.answers import Reply
-    from starlingd.adapters.starling.flights import Flights
+    from starlingd.web.flights import Flights
 
 PATH = "/auth/realms/StarlingClients/protocol/openid-connect/token"
 

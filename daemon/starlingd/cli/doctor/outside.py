@@ -16,10 +16,10 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from starlingd import providers
 from starlingd.adapters.ldap import LdapDirectory
-from starlingd.adapters.starling import Starling
-from starlingd.adapters.starling.https import SYSTEM_STORE
 from starlingd.core.model import Fault, Unavailable
+from starlingd.web.https import SYSTEM_STORE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,18 +82,8 @@ def _token(settings: Settings, out: Outside) -> None:
 
 def token(settings: Settings) -> Unavailable | None:
     """Ask for a token, and tell why there is none."""
-    starling = settings.starling
     try:
-        provider = Starling(
-            client_id=starling.client_id,
-            client_secret=starling.client_secret.reveal(),
-            service_url=starling.service_url,
-            token_url=starling.token_url,
-            ca_file=starling.ca_file,
-            http_timeout=PATIENCE,
-            proxy=settings.proxy,
-            pool_size=1,
-        )
+        provider = providers.starling(settings, PATIENCE, 1)
         provider.probe_token(PATIENCE)
     except Unavailable as outage:
         return outage

@@ -15,14 +15,14 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import unquote, urlsplit
 
-from starlingd.adapters.starling.budget import PORT, Budget, PlainSocket, current
 from starlingd.ports import Fault, Unavailable
+from starlingd.web.budget import PORT, Budget, PlainSocket, current
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Sequence
 
-    from starlingd.adapters.starling.flights import Flights
+    from starlingd.web.flights import Flights
 
 _Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]
 _PROXY_CANNOT_REACH = frozenset({502, 503, 504})

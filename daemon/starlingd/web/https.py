@@ -25,14 +25,14 @@ from requests.structures import CaseInsensitiveDict
 from urllib3 import HTTPSConnectionPool
 from urllib3.connection import HTTPSConnection
 
-from starlingd.adapters.starling.budget import PORT, Budget, TlsSocket, spending
-from starlingd.adapters.starling.line import Line
 from starlingd.ports import Fault, Unavailable
+from starlingd.web.budget import PORT, Budget, TlsSocket, spending
+from starlingd.web.line import Line
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from starlingd.adapters.starling.flights import Flights
+    from starlingd.web.flights import Flights
 
 SYSTEM_STORE = "/etc/ssl/certs/ca-certificates.crt"
 """Debian's trusted authorities, named outright: OpenSSL's own search obeys SSL_CERT_FILE."""
