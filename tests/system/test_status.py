@@ -45,3 +45,13 @@ def test_a_user_is_shown_on_one_screen(bastion: Bastion) -> None:
     assert "login allow push_approved" in screen
     missing = bastion.shell("starlingctl user show nobody-there; echo status $?", check=False)
     assert "status 1" in missing
+
+
+def test_numbers_are_served_from_inside_the_cage(bastion: Bastion) -> None:
+    bastion.configure("key", metrics="listen = 127.0.0.1:9109")
+    bastion.log_in("approves", "")
+    scrape = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:9109/metrics').read().decode())"
+    text = bastion.run("python3", "-I", "-c", scrape)
+    assert 'starlingd_decisions_total{outcome="allow",reason="push_approved"} 1.0' in text
+    assert 'starlingd_events_total{event="session_open",outcome="allow"} 1.0' in text
+    assert "approves" not in text

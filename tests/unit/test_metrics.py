@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import json
+import re
 import socket
 from pathlib import Path
 
 import pytest
 
+from starlingd.core.provisioning import Tally
 from starlingd.core.rules import Rules
 from starlingd.server import metrics
+from starlingd.server.decoy import BUCKETS, Totals
+from starlingd.server.provisioning import Run
 from tests.daemon_under_test import RIGHT_CODE, Bastion, on_bastion
+
+RUN = Run(started=1.0, dry=False, tally=Tally(members=3, counts={"create": 3}), ended=2.0, outcome="complete")
+DASHBOARD = Path(__file__).resolve().parents[2] / "docs" / "dashboard.json"
+SUFFIXES = ("", "_bucket", "_count", "_sum")
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -44,7 +53,7 @@ def test_what_happened_is_counted_by_reason_and_nobody_is_named(tmp_path: Path, 
     listen = f"127.0.0.1:{free_port()}" if kind == "tcp" else str(tmp_path / "metrics.sock")
 
     async def test(bastion: Bastion) -> None:
-        end = metrics.serve(listen, bastion.host, lambda: 7)
+        end = metrics.serve(listen, bastion.host, lambda: 7, lambda: RUN)
         try:
             module = await bastion.call("authenticate")
             await module.answer("000000")
@@ -59,7 +68,10 @@ def test_what_happened_is_counted_by_reason_and_nobody_is_named(tmp_path: Path, 
             await asyncio.to_thread(end)
         assert 'starlingd_decisions_total{outcome="allow",reason="code_verified"} 1.0' in text
         assert 'starlingd_decisions_total{outcome="deny",reason="unknown_user"} 1.0' in text
-        assert 'starlingd_calls_total{call="verify",system="service"} 2.0' in text
+        assert 'starlingd_call_duration_seconds_count{call="verify",system="service"} 2.0' in text
+        assert 'starlingd_call_duration_seconds_bucket{call="verify",le="+Inf",system="service"} 2.0' in text
+        assert 'starlingd_provisioning_people{action="create"} 3.0' in text
+        assert "starlingd_observing 0.0" in text
         assert "starlingd_waiting_logins 7.0" in text
         assert "starlingd_configured 1.0" in text
         assert "alice" not in text
@@ -72,10 +84,59 @@ def test_a_socket_that_an_earlier_run_left_is_replaced_and_a_taken_port_is_an_er
     async def test(bastion: Bastion) -> None:
         path = str(tmp_path / "metrics.sock")
         for _ in range(2):
-            end = metrics.serve(path, bastion.host, lambda: 0)
+            end = metrics.serve(path, bastion.host, lambda: 0, lambda: None)
             assert "starlingd_leases 0.0" in await asyncio.to_thread(scrape, path)
             await asyncio.to_thread(end)
         with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
-            metrics.serve(f"127.0.0.1:{taken.getsockname()[1]}", bastion.host, lambda: 0)
+            metrics.serve(f"127.0.0.1:{taken.getsockname()[1]}", bastion.host, lambda: 0, lambda: None)
+
+    on_bastion(test, Rules())
+
+
+def test_each_call_is_in_one_bucket_and_those_above() -> None:
+    totals = Totals()
+    for seconds in (0.0, 0.05, 0.06, 10.0, 11.0):
+        totals.add(seconds, failed=seconds > 10)
+    assert (totals.buckets[0], totals.buckets[1], totals.buckets[len(BUCKETS) - 1], totals.buckets[-1]) == (2, 1, 1, 1)
+    assert (totals.number, totals.errors) == (5, 1)
+
+
+def test_the_dashboard_shows_only_what_is_served_and_everything_that_was_asked_for(tmp_path: Path) -> None:
+    listen = str(tmp_path / "metrics.sock")
+    panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
+    shown = {
+        name for panel in panels for target in panel["targets"] for name in re.findall(r"starlingd_\w+", target["expr"])
+    }
+
+    async def test(bastion: Bastion) -> None:
+        end = metrics.serve(listen, bastion.host, lambda: 0, lambda: RUN)
+        try:
+            module = await bastion.call("authenticate")
+            await module.answer(RIGHT_CODE)
+            await module.done()
+            bastion.host.audit.reload("reloaded", taken=True)
+            text = await asyncio.to_thread(scrape, listen)
+        finally:
+            await asyncio.to_thread(end)
+        served = {line.split("{")[0].split(" ")[0] for line in text.splitlines() if not line.startswith("#")}
+        assert shown - served == set()
+        unshown = {name.removesuffix("_created") for name in served if name.startswith("starlingd_")} - shown
+        families = {name for name in unshown if not any(f"{name.rpartition('_')[0]}{end}" in shown for end in SUFFIXES)}
+        assert families <= {"starlingd_info", "starlingd_start_time_seconds", "starlingd_recovered"}, families
+
+    on_bastion(test, Rules())
+
+
+def test_no_label_can_hold_a_name(tmp_path: Path) -> None:
+    listen = str(tmp_path / "metrics.sock")
+
+    async def test(bastion: Bastion) -> None:
+        end = metrics.serve(listen, bastion.host, lambda: 0, lambda: RUN)
+        try:
+            text = await asyncio.to_thread(scrape, listen)
+        finally:
+            await asyncio.to_thread(end)
+        labels = set(re.findall(r"[{,](\w+)=", text))
+        assert labels <= {"outcome", "reason", "pool", "system", "call", "le", "event", "action", "version"}
 
     on_bastion(test, Rules())

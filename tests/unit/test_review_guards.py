@@ -79,7 +79,7 @@ def test_a_scraper_who_says_nothing_does_not_keep_the_daemon_from_stopping() -> 
     async def test(bastion: Bastion) -> None:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             address = probe.getsockname()
-        end = metrics.serve(f"127.0.0.1:{address[1]}", bastion.host, lambda: 0)
+        end = metrics.serve(f"127.0.0.1:{address[1]}", bastion.host, lambda: 0, lambda: None)
         with socket.create_connection(address) as scraper:
             scraper.sendall(b"GET /metr")
             await asyncio.wait_for(asyncio.to_thread(end), PATIENCE)

@@ -106,6 +106,8 @@ class Audit:
         self._writer.shutdown(wait=True)
 
     def _write(self, event: str, message: str, fields: Mapping[str, str], *, warning: bool = False) -> None:
+        if event != "login":
+            self.counts.events[event, fields.get("OUTCOME", "")] += 1
         full = {"STARLING_EVENT": event, **{f"STARLING_{name}": text for name, text in fields.items() if text}}
         if not self._places.acquire(blocking=False):
             sys.stderr.write(f"audit log hangs; not written: {full!a}\n")

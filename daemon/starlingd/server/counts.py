@@ -15,6 +15,8 @@ class Counts:
 
     def __init__(self) -> None:
         self.total: Counter[tuple[str, str]] = Counter()
+        self.events: Counter[tuple[str, str]] = Counter()
+        """Other events than logins, by name and outcome."""
         self._today: Counter[tuple[str, str]] = Counter()
         self._day = time.localtime().tm_yday
 

@@ -107,7 +107,7 @@ class Daemon:
         if current is None or not current.metrics:
             return lambda: None
         try:
-            return metrics.serve(current.metrics, self._host, waiting)
+            return metrics.serve(current.metrics, self._host, waiting, lambda: self._provisioning.last)
         except OSError as error:
             log.error("no metrics on %s: %s", current.metrics, error.strerror)  # noqa: TRY400  one line
             return lambda: None

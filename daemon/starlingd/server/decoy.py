@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from bisect import bisect_left
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from starlingd.ports import Fault, Unavailable
@@ -20,6 +21,9 @@ TYPICAL_SECONDS = 0.2
 """What a call is taken to last while none was seen lately."""
 MEMORY = 120.0
 """Seconds after which a call says nothing any more about the next one."""
+
+BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Seconds up to which calls are counted together, for metrics; there is one more for those that took longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,14 @@ class Totals:
     number: int = 0
     seconds: float = 0.0
     errors: int = 0
+    buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
+
+    def add(self, seconds: float, *, failed: bool) -> None:
+        """Count a call."""
+        self.number += 1
+        self.seconds += seconds
+        self.errors += failed
+        self.buckets[bisect_left(BUCKETS, seconds)] += 1
 
 
 class Decoy:
@@ -77,7 +89,4 @@ class Decoy:
     def _note(self, kind: str, began: float, outage: Unavailable | None) -> None:
         now = self._clock()
         self._last[kind] = Weather(now, now - began, outage)
-        totals = self.totals.setdefault(kind, Totals())
-        totals.number += 1
-        totals.seconds += now - began
-        totals.errors += outage is not None
+        self.totals.setdefault(kind, Totals()).add(now - began, failed=outage is not None)

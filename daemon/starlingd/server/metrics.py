@@ -9,15 +9,19 @@ import logging
 import os
 import socketserver
 import threading
+import time
 from contextlib import suppress
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
+from starlingd import VERSION
 from starlingd.core.model import Reason
+from starlingd.server.decoy import BUCKETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from starlingd.server.host import Host
+    from starlingd.server.provisioning import Run
 
 SCRAPE_TIME = 5.0
 """Seconds for which a scraper may be silent: one at a time is served."""
@@ -37,9 +42,10 @@ log = logging.getLogger("starlingd.metrics")
 class Collector:
     """Makes the metrics at each scrape."""
 
-    def __init__(self, host: Host, waiting: Callable[[], int]) -> None:
+    def __init__(self, host: Host, waiting: Callable[[], int], run: Callable[[], Run | None]) -> None:
         self._host = host
         self._waiting = waiting
+        self._run = run
 
     def collect(self) -> Iterator[Metric]:
         """Tell the metrics, as prometheus-client wants them."""
@@ -52,12 +58,25 @@ class Collector:
         yield CounterMetricFamily("starlingd_grace_hits", "Logins let in by the grace period.", value=hits)
         yield GaugeMetricFamily("starlingd_waiting_logins", "Logins being served.", value=self._waiting())
         yield GaugeMetricFamily("starlingd_leases", "Sessions open.", value=len(self._host.logins.leases))
-        yield GaugeMetricFamily("starlingd_configured", "Whether the configuration can be used.", value=self._usable())
+        yield from self._state()
         yield from self._pools()
         yield from self._calls()
+        yield from self._provisioning()
 
-    def _usable(self) -> int:
-        return int(self._host.current is not None)
+    def _state(self) -> Iterator[Metric]:
+        current = self._host.current
+        observing = current is not None and time.time() < current.rules.observe_until
+        yield GaugeMetricFamily("starlingd_configured", "Whether the configuration can be used.", current is not None)
+        yield GaugeMetricFamily("starlingd_observing", "Whether nobody is asked (enforce = observe).", observing)
+        yield GaugeMetricFamily("starlingd_recovered", "Whether the state file could be read.", self._host.recovered)
+        yield GaugeMetricFamily("starlingd_start_time_seconds", "When the daemon started.", self._host.started)
+        info = GaugeMetricFamily("starlingd_info", "The daemon's version.", labels=("version",))
+        info.add_metric((VERSION,), 1)
+        yield info
+        events = CounterMetricFamily("starlingd_events", "Audit events but logins.", labels=("event", "outcome"))
+        for (event, outcome), number in dict(self._host.audit.counts.events).items():
+            events.add_metric((event, outcome), number)
+        yield events
 
     def _pools(self) -> Iterator[Metric]:
         pools = self._host.pools
@@ -67,15 +86,31 @@ class Collector:
         yield under_way
 
     def _calls(self) -> Iterator[Metric]:
-        seconds = CounterMetricFamily("starlingd_call_seconds", "Time in calls outside.", labels=("system", "call"))
-        number = CounterMetricFamily("starlingd_calls", "Calls outside.", labels=("system", "call"))
-        errors = CounterMetricFamily("starlingd_call_errors", "Calls that failed.", labels=("system", "call"))
+        labels = ("system", "call")
+        seconds = HistogramMetricFamily(
+            "starlingd_call_duration_seconds", "How long calls outside took.", labels=labels
+        )
+        errors = CounterMetricFamily("starlingd_call_errors", "Calls that failed.", labels=labels)
         for system, calls in (("service", self._host.decoy), ("directory", self._host.directory_calls)):
             for call, totals in list(calls.totals.items()):
-                number.add_metric((system, call), totals.number)
-                seconds.add_metric((system, call), totals.seconds)
+                counted = accumulate(totals.buckets)
+                buckets = [(str(bound), number) for bound, number in zip((*BUCKETS, "+Inf"), counted, strict=True)]
+                seconds.add_metric((system, call), buckets, totals.seconds)
                 errors.add_metric((system, call), totals.errors)
-        yield from (number, seconds, errors)
+        yield from (seconds, errors)
+
+    def _provisioning(self) -> Iterator[Metric]:
+        """Tell how the last run of the provisioning loop went; nothing before the first."""
+        run = self._run()
+        if run is None:
+            return
+        people = GaugeMetricFamily("starlingd_provisioning_people", "People of the last run.", labels=("action",))
+        for action, number in dict(run.tally.counts).items():
+            people.add_metric((action,), number)
+        yield people
+        yield GaugeMetricFamily("starlingd_provisioning_errors", "Errors of the last run.", run.errors)
+        yield GaugeMetricFamily("starlingd_provisioning_started_seconds", "When the last run began.", run.started)
+        yield GaugeMetricFamily("starlingd_provisioning_ended_seconds", "When it ended; 0 under way.", run.ended)
 
 
 class _Quiet(WSGIRequestHandler):
@@ -116,10 +151,13 @@ class _UnixServer(WSGIServer):
         return sock, ("local", 0)
 
 
-def serve(listen: str, host: Host, waiting: Callable[[], int]) -> Callable[[], None]:
-    """Serve metrics on ``ADDRESS:PORT`` or a socket's path; tell how to end it. Raises OSError."""
+def serve(listen: str, host: Host, waiting: Callable[[], int], run: Callable[[], Run | None]) -> Callable[[], None]:
+    """Serve metrics on ``ADDRESS:PORT`` or a socket's path; tell how to end it. Raises OSError.
+
+    ``waiting`` tells how many logins are being served, ``run`` the last run of the provisioning loop.
+    """
     registry = CollectorRegistry()
-    registry.register(Collector(host, waiting))  # type: ignore[arg-type]  # anything with collect()
+    registry.register(Collector(host, waiting, run))  # type: ignore[arg-type]  # anything with collect()
     app = make_wsgi_app(registry)
     if os.path.isabs(listen):  # noqa: PTH117  a text that may not be a path
         server: WSGIServer = _UnixServer(listen, _Quiet)  # type: ignore[arg-type]  # a path is a Unix socket's address
