@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from starlingd.core.enrolment import Enrolment
+from starlingd.core.enrolment import Enrolment, LoopState
 from starlingd.core.grace import Key
 from starlingd.core.model import Factor, Process, Reason
 from starlingd.core.records import Lease
@@ -170,6 +170,64 @@ def test_a_session_with_a_fresh_second_factor_is_remembered_for_ever(store: Stor
     store.close_sessions(["one"])
     assert store.had_second_factor("alice") is (factor in {Factor.PUSH, Factor.CODE, Factor.TOTP})
     assert not store.had_second_factor("bob")
+
+
+ANN = Enrolment("ann", "17", "+442079460001", "ann@example.org", 1.0)
+BEN = replace(ANN, user="ben", identity="18", phone="+442079460002")
+
+
+def test_an_enrolment_comes_back_as_it_was_and_a_new_one_replaces_it(store: Store) -> None:
+    assert store.enrolment("ann") is None
+    kept = replace(ANN, disowned=2.5, seen=3.5, blocked=True)
+    assert store.save_enrolment(kept) == "ann"
+    assert store.enrolment("ann") == kept
+    anew = replace(ANN, identity="99", made=5.0)
+    assert store.save_enrolment(anew) == "ann"
+    assert store.enrolments() == [anew]
+
+
+def test_an_id_stays_with_its_first_user(store: Store) -> None:
+    store.save_enrolment(ANN)
+    store.save_enrolment(BEN)
+    assert store.save_enrolment(replace(BEN, identity=ANN.identity)) == "ann"
+    assert store.enrolments() == [ANN, BEN]
+
+
+def test_the_enrolments_of_some_are_told_by_user(store: Store) -> None:
+    store.save_enrolment(ANN)
+    store.save_enrolment(BEN)
+    assert store.enrolments_of(["ben", "nobody"]) == {"ben": BEN}
+    assert store.enrolments_of([]) == {}
+
+
+def test_who_was_seen_once_but_not_since_is_told(store: Store) -> None:
+    store.save_enrolment(ANN)
+    store.save_enrolment(BEN)
+    assert store.not_seen_since(10.0) == []
+    store.mark_seen(["ann", "ben", "nobody"], 5.0)
+    assert store.not_seen_since(5.0) == []
+    assert store.not_seen_since(10.0) == ["ann", "ben"]
+    store.mark_seen(["ben"], 10.0)
+    assert store.not_seen_since(10.0) == ["ann"]
+    assert store.enrolments() == [replace(ANN, seen=5.0), replace(BEN, seen=10.0)]
+
+
+def test_the_blocked_are_blocked_until_they_are_no_more_and_are_not_told_again(store: Store) -> None:
+    store.save_enrolment(ANN)
+    store.save_enrolment(BEN)
+    store.mark_seen(["ann", "ben"], 5.0)
+    store.block(["ann", "nobody"], blocked=True)
+    assert store.enrolments() == [replace(ANN, seen=5.0, blocked=True), replace(BEN, seen=5.0)]
+    assert store.not_seen_since(10.0) == ["ben"]
+    store.block(["ann"], blocked=False)
+    assert store.not_seen_since(10.0) == ["ann", "ben"]
+
+
+def test_what_the_loop_remembers_comes_back(store: Store) -> None:
+    assert store.provisioning_state() == LoopState()
+    for state in (LoopState(5.5, complete=False, members=7), LoopState(6.5, complete=True, members=8)):
+        store.save_provisioning_state(state)
+        assert store.provisioning_state() == state
 
 
 def test_an_enrolment_is_remembered_even_when_it_is_forgotten(store: Store) -> None:

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import threading
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import pytest
-
-from starlingd.core.provisioning import Loop
-from starlingd.core.rules import Grace, Provisioning, Rules
-from starlingd.server import metrics, provisioning
+from starlingd.core.rules import Grace, Rules
+from starlingd.server import metrics
 from tests.daemon_under_test import RIGHT_CODE, Bastion, Connection, on_bastion
-from tests.fakes_directory import FakeDirectory
 
 if TYPE_CHECKING:
-    from starlingd.core.enrolment import LoopState
     from starlingd.core.model import Check
 
 PATIENCE = 5.0
@@ -85,37 +78,3 @@ def test_a_scraper_who_says_nothing_does_not_keep_the_daemon_from_stopping() -> 
             await asyncio.wait_for(asyncio.to_thread(end), PATIENCE)
 
     on_bastion(test)
-
-
-@pytest.mark.parametrize("dry", [True, False])
-def test_a_run_that_leaves_no_trace_in_the_store_is_not_begun_again_at_each_look(
-    dry: bool,  # noqa: FBT001  a parameter
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(provisioning, "CHECK_INTERVAL", 0.0)
-    enough = threading.Event()
-    looks: list[LoopState] = []
-
-    async def test(bastion: Bastion) -> None:
-        directory = FakeDirectory()  # nobody is in the groups, which looks wrong
-        assert bastion.host.current is not None
-        bastion.host.current = replace(
-            bastion.host.current, directory=directory, loop=Loop(("staff",), interval=3600.0, dry_run=dry)
-        )
-        tell = bastion.store.provisioning_state
-
-        def counted() -> LoopState:
-            looks.append(tell())
-            if len(looks) > 20:
-                enough.set()
-            return looks[-1]
-
-        bastion.store.provisioning_state = counted  # type: ignore[method-assign]
-        loop = provisioning.ProvisioningLoop(bastion.host)
-        running = asyncio.create_task(loop.run())
-        assert await asyncio.to_thread(enough.wait, PATIENCE)
-        running.cancel()
-        await loop.stop()
-        assert [call[0] for call in directory.calls].count("people") == 1
-
-    on_bastion(test, Rules(provisioning=Provisioning("mail", "mobile")))

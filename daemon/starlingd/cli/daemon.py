@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 SOCKET = Path("/run/starlingd/control.sock")
+OURS = "_SYSTEMD_UNIT=starlingd.service"
+"""What journalctl has to match: everybody may write STARLING_* fields, but this one is the journal's own."""
 PATIENCE = 35.0
 """Seconds to wait for an answer; longer than the daemon takes for any."""
 REFUSED, UNREACHABLE = 1, 3

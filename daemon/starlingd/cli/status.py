@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from starlingd.cli.daemon import ask, json_option, moment, printable, show_json, show_table
+from starlingd.cli.daemon import OURS, ask, json_option, moment, printable, show_json, show_table
 
 FIELDS = {
     "time": "__REALTIME_TIMESTAMP",
@@ -74,7 +74,7 @@ def events(user: str | None, since: str | None, *, follow: bool, lines: int, as_
     command = ["/usr/bin/journalctl", "--output=json", "--all", "--quiet", "STARLING_EVENT"]
     command[-1:] = [f"--since={since}"] if since else [f"--lines={lines}"]
     command += ["--follow"] if follow else []
-    command += [f"STARLING_USER={user}"] if user else ["_SYSTEMD_UNIT=starlingd.service"]
+    command += [OURS, f"STARLING_USER={user}"] if user else [OURS]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as journal:  # noqa: S603  no shell
         if journal.stdout is None:
             sys.exit(1)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from starlingd.cli.daemon import ask, json_option, moment, printable, show_json
+from starlingd.cli.daemon import OURS, ask, json_option, moment, printable, show_json
 
 EVENTS = 5
 PATIENCE = 10
@@ -42,7 +42,7 @@ def show(name: str, *, as_json: bool) -> None:
 
 def _last_events(user: str) -> list[dict[str, str]]:
     """Read the user's last audit events from the journal; none where there is no journal, or no right to read it."""
-    command = ["/usr/bin/journalctl", "--output=json", f"--lines={EVENTS}", "--reverse", f"STARLING_USER={user}"]
+    command = ["/usr/bin/journalctl", "--output=json", f"--lines={EVENTS}", "--reverse", OURS, f"STARLING_USER={user}"]
     try:
         # The name is the account's, as NSS has it, behind a field's name of ours: it cannot be an option.
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)  # noqa: S603
@@ -73,7 +73,8 @@ def _directory(entry: dict[str, Any] | None) -> list[str]:
     if "error" in entry:
         return [f"directory   {entry['error']}"]
     attributes = [f"            {name}: {', '.join(values)}" for name, values in entry["attributes"].items()]
-    return [f"directory   {entry['dn']} ({entry['standing']})", *attributes]
+    groups = [f"            in the group {group}" for group in entry["groups"]]
+    return [f"directory   {entry['dn']} ({entry['standing']})", *attributes, *groups]
 
 
 def _enrolment(kept: dict[str, Any] | None) -> list[str]:

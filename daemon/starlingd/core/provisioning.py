@@ -10,8 +10,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from starlingd.core.enrolment import judge
+from starlingd.core.rules import OnChange
+
 if TYPE_CHECKING:
     from starlingd.core.enrolment import Contact, Enrolment
+    from starlingd.core.rules import Provisioning
 
 
 class OnLeaving(StrEnum):
@@ -43,6 +47,8 @@ class Action(StrEnum):
     """Number or address are not those of the enrolment; only reported, unless on_change says reprovision."""
     UNUSABLE = "unusable"
     """Number or address are missing or cannot be used."""
+    LEFT = "left"
+    """Is in none of the groups any more; only reported, unless on_leaving says block."""
     BLOCK = "block"
     UNBLOCK = "unblock"
 
@@ -64,6 +70,10 @@ class Difference:
     action: Action
     note: str = ""
 
+    def told(self) -> dict[str, str]:
+        """Tell it as JSON."""
+        return {"user": self.user, "action": self.action, "note": self.note}
+
 
 @dataclass(slots=True)
 class Tally:
@@ -77,8 +87,8 @@ class Tally:
         self.counts[action] = self.counts.get(action, 0) + 1
 
 
-def compare(member: Member, kept: Enrolment | None) -> Difference:
-    """Tell what is to be done about somebody who is in the groups."""
+def compare(member: Member, kept: Enrolment | None, rule: Provisioning, now: float) -> Difference:
+    """Tell what is to be done about somebody who is in the groups, at wall-clock time ``now``."""
     if member.contact is None:
         return Difference(member.user, Action.UNUSABLE, member.flaw)
     if kept is None:
@@ -87,16 +97,28 @@ def compare(member: Member, kept: Enrolment | None) -> Difference:
         return Difference(member.user, Action.CHANGED, "number or address changed since enrolment")
     if kept.blocked:
         return Difference(member.user, Action.UNBLOCK, "is in the groups again")
+    if judge(kept, member.contact, rule, now) is None:
+        return Difference(member.user, Action.CREATE, "the service did not know the id")
     return Difference(member.user, Action.NOTHING)
 
 
-def looks_wrong(members: int, before: int, max_shrink: float) -> str:
+def is_work(action: Action, rule: Provisioning) -> bool:
+    """Tell whether a run has to do something about a member."""
+    if action is Action.CHANGED:
+        return rule.on_change is OnChange.REPROVISION
+    return action in {Action.CREATE, Action.UNBLOCK}
+
+
+def looks_wrong(members: int, before: int, leaving: int, max_shrink: float) -> str:
     """Tell why a directory's answer must not be acted upon; empty when it may be.
 
-    ``before`` is how many members the last complete run saw.
+    ``before`` is how many members the last complete run saw; 0 when there was none. ``leaving`` is how many people
+    would be blocked: a group that has as many members as ever, but others, is as wrong as one that has none.
     """
     if not members:
         return "the directory says that nobody is in the groups"
     if members < before * (1 - max_shrink):
         return f"the directory says that of {before} members only {members} are left"
+    if before and leaving > before * max_shrink:
+        return f"the directory says that of {before} members {leaving} have left"
     return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from starlingd import VERSION
@@ -16,10 +17,11 @@ from starlingd.server.provisioning import Stopped
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from starlingd.core.enrolment import Enrolment
     from starlingd.core.model import Login
     from starlingd.server.control import Command, Peer, Request
     from starlingd.server.decoy import Decoy
-    from starlingd.server.host import Host
+    from starlingd.server.host import Current, Host
     from starlingd.server.provisioning import ProvisioningLoop
 
 PATIENCE = 10.0
@@ -39,6 +41,7 @@ class Commands:
             "provision plan": (Right.READ, self._plan),
             "provision run": (Right.OPERATE, self._run),
             "provision stop": (Right.OPERATE, self._stop),
+            "provision look": (Right.READ, self._look),
             "provision renew": (Right.OPERATE, self._renew),
             "provision status": (Right.READ, self._status),
             "user show": (Right.READ, self._show),
@@ -48,25 +51,32 @@ class Commands:
         }
 
     async def _plan(self, request: Request, _: Peer) -> object:
-        return self._start(request, dry=True)
+        if self._loop.plans.is_running:
+            raise Refused("a plan is being made; see starlingctl provision status --plan")
+        try:
+            return self._loop.plan(_groups(request)).told(brief=True)
+        except Stopped as why:
+            raise Refused(str(why)) from None
 
     async def _run(self, request: Request, _: Peer) -> object:
-        return self._start(request, dry=False)
-
-    def _start(self, request: Request, *, dry: bool) -> object:
-        groups = request.get("groups") or ()
-        if not all(isinstance(group, str) for group in groups):
-            raise Refused("groups must be names")
-        if self._loop.is_running:
+        if self._loop.runs.is_running:
             raise Refused("a run is under way; see starlingctl provision status")
+        accept = request.get("accept_shrink") is True
         try:
-            return self._loop.start(dry=dry, groups=tuple(groups)).told()
+            return self._loop.start(dry=False, groups=_groups(request), accept_shrink=accept).told(brief=True)
         except Stopped as why:
             raise Refused(str(why)) from None
 
     async def _stop(self, _: Request, __: Peer) -> object:
         await self._loop.stop()
-        return self._told()
+        return None
+
+    async def _look(self, request: Request, _: Peer) -> object:
+        try:
+            difference, kept = await self._loop.look(text_of(request, "user"))
+        except Stopped as why:
+            raise Refused(str(why)) from None
+        return difference.told() | {"enrolment": _enrolment(kept)}
 
     async def _renew(self, request: Request, _: Peer) -> object:
         user = text_of(request, "user")
@@ -75,11 +85,11 @@ class Commands:
         except Stopped as why:
             raise Refused(str(why)) from None
 
-    async def _status(self, _: Request, __: Peer) -> object:
-        return self._told()
-
-    def _told(self) -> object:
-        return self._loop.last.told() if self._loop.last else None
+    async def _status(self, request: Request, _: Peer) -> object:
+        """Tell the last run or plan of this daemon, and when any daemon's last run began."""
+        run = (self._loop.plans if request.get("plan") is True else self._loop.runs).last
+        state = await self._host.pools.store.run(PATIENCE, self._host.store.provisioning_state)
+        return {"run": run.told(brief=request.get("brief") is True) if run else None, "kept": asdict(state)}
 
     async def _tell(self, _: Request, __: Peer) -> object:
         host, current = self._host, self._host.current
@@ -116,18 +126,10 @@ class Commands:
         kept = await self._host.pools.store.run(PATIENCE, self._host.store.enrolment, account.name)
         shown: dict[str, Any] = {
             "account": {"name": account.name, "uid": account.uid},
-            "enrolment": None if kept is None else {
-                "identity": kept.identity,
-                "phone": mask(kept.phone),
-                "email": mask(kept.email),
-                "made": kept.made,
-                "blocked": kept.blocked,
-            },
+            "enrolment": _enrolment(kept),
             "grace": [grace_fields(key, entry) for key, entry in entries if key.user == account.name],
-            "sessions": [
-                session_fields(lease) for lease in self._host.logins.leases if lease.user == account.name
-            ],
-        }  # fmt: skip
+            "sessions": [session_fields(lease) for lease in self._host.logins.leases if lease.user == account.name],
+        }
         if current is not None:
             shown["plan"] = await self._plan_of(name)
             shown["directory"] = await self._entry(name)
@@ -162,7 +164,42 @@ class Commands:
             key: [mask(value) if key in hidden else value for value in values]
             for key, values in person.attributes.items()
         }
-        return {"dn": person.dn, "standing": person.standing, "attributes": attributes}
+        return {
+            "dn": person.dn,
+            "standing": person.standing,
+            "attributes": attributes,
+            "groups": await self._groups_of(lookups, name),
+        }
+
+    async def _groups_of(self, lookups: Lookups, name: str) -> list[str]:
+        """Tell which of the groups that the configuration names somebody is in."""
+        current = self._host.current
+        if current is None:
+            return []
+        named = [*(current.rules.groups.excepted if current.rules.groups else ()), *_loop_groups(current)]
+        found = [await lookups.groups((name,), (group,)) for group in dict.fromkeys(named)]
+        memberships = [membership for groups in found for membership in groups.found]
+        return [membership.group for membership in memberships if membership is not None and membership.group]
+
+
+def _groups(request: Request) -> tuple[str, ...]:
+    """Take names of groups; none means those of the configuration."""
+    groups = request.get("groups") or []
+    if not isinstance(groups, list) or not all(isinstance(group, str) and group for group in groups):
+        raise Refused("groups must be names")
+    return tuple(groups)
+
+
+def _loop_groups(current: Current) -> tuple[str, ...]:
+    return current.loop.groups if current.loop else ()
+
+
+def _enrolment(kept: Enrolment | None) -> dict[str, Any] | None:
+    """Tell how somebody is enrolled; numbers and addresses are masked."""
+    if kept is None:
+        return None
+    fields = {key: getattr(kept, key) for key in ("identity", "made", "disowned", "seen", "blocked")}
+    return fields | {"phone": mask(kept.phone), "email": mask(kept.email)}
 
 
 def _process(request: Request, peer: Peer) -> Process:

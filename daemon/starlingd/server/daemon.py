@@ -93,7 +93,7 @@ class Daemon:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
         await listener.end_sessions(ShuttingDown(), STOP_TIME)
-        await self._provisioning.stop()
+        await self._provisioning.close()
         naming.cancel()
         if self._host.errands:
             await asyncio.wait(self._host.errands, timeout=STORE_WAIT)
@@ -107,7 +107,7 @@ class Daemon:
         if current is None or not current.metrics:
             return lambda: None
         try:
-            return metrics.serve(current.metrics, self._host, waiting, lambda: self._provisioning.last)
+            return metrics.serve(current.metrics, self._host, waiting, lambda: self._provisioning.runs.last)
         except OSError as error:
             log.error("no metrics on %s: %s", current.metrics, error.strerror)  # noqa: TRY400  one line
             return lambda: None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -28,6 +28,19 @@ STORE_WAIT = 10.0
 log = logging.getLogger("starlingd.enrolments")
 
 
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Who enrols: a provider, the workers that its calls run in, and the seconds that one may take."""
+
+    provider: SecondFactor
+    workers: Workers
+    seconds: float
+
+    async def enrol(self, contact: Contact) -> str | None:
+        """Enrol a contact, as SecondFactor says."""
+        return await self.workers.run(self.seconds + 1.0, self.provider.enrol, contact, self.seconds)
+
+
 class Enrolments:
     """What is known of who is enrolled, and the way to enrol somebody."""
 
@@ -39,25 +52,26 @@ class Enrolments:
         self._under_way: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """A lock lives as long as somebody holds it or waits for it."""
 
-    async def of(  # the parts of one enrolment
-        self,
-        user: str,
-        person: Person | None,
-        rule: Provisioning,
-        provider: SecondFactor,
-        calls: Workers,
-        seconds: float,
-    ) -> Enrolled:
-        """Tell whom to ask about for the canonical ``user``, enrolling them if need be. Raises Unavailable.
+    async def of(self, user: str, person: Person | None, rule: Provisioning, service: Service) -> Enrolled:
+        """Tell whom to ask about for the canonical ``user``, enrolling them if need be. Raises Unavailable."""
+        contact = self.contact(person, rule)
+        if not isinstance(contact, Contact):
+            return contact
+        async with self._alone(user):
+            kept = await self._workers.run(STORE_WAIT, self._store.enrolment, user)
+            known = judge(kept, contact, rule, time.time())
+            return known or await self._enrol(user, contact, rule, service, kept)
 
-        A call of ``provider`` runs in ``calls`` and may take ``seconds``.
+    async def anew(self, user: str, person: Person | None, rule: Provisioning, service: Service) -> Enrolled:
+        """Enrol the canonical ``user`` whatever is known of them, as an administrator says. Raises Unavailable.
+
+        The old enrolment is there until the new one takes its place.
         """
         contact = self.contact(person, rule)
         if not isinstance(contact, Contact):
             return contact
-        lock = self._under_way.setdefault(user, asyncio.Lock())
-        async with lock:
-            return await self._enrolled(user, contact, rule, provider, calls, seconds)
+        async with self._alone(user):
+            return await self._enrol(user, contact, rule, service, None)
 
     async def look(self, user: str, person: Person | None, rule: Provisioning) -> Enrolled:
         """Tell what ``of`` would, without enrolling anybody; who is not enrolled yet has an identity that says so."""
@@ -90,18 +104,18 @@ class Enrolments:
             return Enrolled(reason=Reason.PROVISIONING_FAILED, note=f"{rule.phone_attribute} is no telephone number")
         return Contact(number, email, person.first(rule.display_name_attribute))
 
-    async def _enrolled(
-        self, user: str, contact: Contact, rule: Provisioning, provider: SecondFactor, calls: Workers, seconds: float
+    def _alone(self, user: str) -> asyncio.Lock:
+        """Tell the lock under which ``user`` is enrolled."""
+        return self._under_way.setdefault(user, asyncio.Lock())
+
+    async def _enrol(
+        self, user: str, contact: Contact, rule: Provisioning, service: Service, kept: Enrolment | None
     ) -> Enrolled:
-        kept = await self._workers.run(STORE_WAIT, self._store.enrolment, user)
-        known = judge(kept, contact, rule, time.time())
-        if known is not None:
-            return known
-        identity = await calls.run(seconds + 1.0, provider.enrol, contact, seconds)
+        identity = await service.enrol(contact)
         if identity is None:
             attributes = f"{rule.email_attribute} or {rule.phone_attribute}"
             return Enrolled(reason=Reason.PROVISIONING_FAILED, note=f"the service does not take {attributes}")
-        made = Enrolment(user, identity, contact.phone, contact.email, time.time())
+        made = Enrolment(user, identity, contact.phone, contact.email, time.time(), seen=kept.seen if kept else 0.0)
         owner = await self._workers.run(STORE_WAIT, self._store.save_enrolment, made)
         if owner != user:
             return Enrolled(reason=Reason.PROVISIONING_FAILED, note="the service's id is bound to another user")

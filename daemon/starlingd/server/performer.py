@@ -17,6 +17,7 @@ from starlingd.core.enrolment import NO_SAY
 from starlingd.core.failures import DAY
 from starlingd.core.model import Check, NotStarted, PushStatus, Started, Unavailable
 from starlingd.core.policy import place_of
+from starlingd.server.enrolments import Service
 from starlingd.server.lookups import Lookups
 
 if TYPE_CHECKING:
@@ -106,8 +107,8 @@ class Performer:
         person = await self._lookups.person(step.name)
         if step.only_look:
             return await self._host.enrolments.look(step.user, person, rule)
-        provider, calls, seconds = self._current.provider, self._host.pools.provider, self._seconds()
-        enrolled = await self._host.enrolments.of(step.user, person, rule, provider, calls, seconds)
+        service = Service(self._current.provider, self._host.pools.provider, self._seconds())
+        enrolled = await self._host.enrolments.of(step.user, person, rule, service)
         self._provisioned = enrolled.identity
         return enrolled
 
