@@ -2,7 +2,7 @@
 
 import sys
 
-from bench import black_hole, grace, overhead, ssh, waiting
+from bench import black_hole, grace, overhead, provisioning, ssh, waiting
 
 ALL = {
     "overhead": overhead.main,
@@ -10,6 +10,7 @@ ALL = {
     "black_hole": black_hole.main,
     "grace": grace.main,
     "ssh": ssh.main,
+    "provisioning": provisioning.main,
 }
 
 

@@ -1,6 +1,7 @@
 """The directory through real sshd: a real slapd beside the bastion exempts, maps and enrols, and never by accident."""
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 
@@ -15,9 +16,12 @@ from tests.system.engine import Engine
 
 pytestmark = pytest.mark.system
 
+STAFF = Group("staff", ("newcomer", "approves"))
 GROUPS = (
     Group("exempt", ("denies",), ("nested",)),
     Group("nested", ("approves", "manual")),
+    STAFF,
+    Group("night", ("watch",)),
 )
 PEOPLE = Population(
     people=(
@@ -26,6 +30,7 @@ PEOPLE = Population(
         Someone("denies", expires=12000),
         Someone("newcomer", ("newcomer@example.org",), ("+44 20 7946 0018",), "New Comer"),
         Someone("ldapper", notes=(b"not-a-number",)),
+        Someone("watch", ("watch@example.org",), ("+44 20 7946 0019",)),
     ),
     groups=GROUPS,
 )
@@ -133,3 +138,38 @@ def test_somebody_with_a_number_and_an_address_is_enrolled_by_logging_in_and_sta
     assert reasons(bastion)[-1] == "provisioning_changed"
     assert "mobile" in bastion.audit()[-1]["STARLING_EVIDENCE"]
     assert "7946" not in json.dumps(bastion.journal())
+
+
+def test_a_group_is_enrolled_ahead_of_time_and_who_leaves_it_is_refused(
+    bastion: Bastion, slapd: Slapd, sandbox: Sandbox
+) -> None:
+    loop = "groups = staff, night\nrate_limit = 6000\non_leaving = block\nmax_shrink = 50"
+    use(bastion, slapd, starling_auto_provision=PROVISIONING, provisioning=loop)
+    planned = bastion.run("starlingctl", "provision", "plan")
+    assert re.search(r"^newcomer +create", planned, re.MULTILINE)
+    assert re.search(r"^approves +unusable +number or address is missing", planned, re.MULTILINE)
+    ran = json.loads(bastion.run("starlingctl", "provision", "run", "--json"))
+    assert (ran["outcome"], ran["counts"]) == ("complete", {"create": 2, "unusable": 1})
+    shown = bastion.run("starlingctl", "user", "show", "newcomer")
+    assert "in the group staff" in shown
+    assert re.search(r"^event +\S+ \S+ enrolment allow", shown, re.MULTILINE)
+    first = bastion.ssh("newcomer")
+    assert "Press Enter" in first.await_prompt()
+    assert "You are new here" not in first.text
+    first.type("")
+    sandbox.approve(sandbox.await_push()["id"])
+    assert first.await_end() == 0
+    assert len([call for call in sandbox.log() if call["path"] == "/v1/Users"]) == 2
+    modify(slapd, f"dn: {group_dn(STAFF)}\nchangetype: modify\ndelete: member\nmember: {dn_of('newcomer')}\n")
+    ran = json.loads(bastion.run("starlingctl", "provision", "run", "--json"))
+    assert [(found["user"], found["action"]) for found in ran["differences"] if found["action"] == "block"] == [
+        ("newcomer", "block")
+    ]
+    refused = bastion.log_in("newcomer", options=("-o", "NumberOfPasswordPrompts=1"))
+    assert "in as" not in refused.text
+    assert reasons(bastion)[-1] == "blocked"
+    [begun, ended] = bastion.await_audit("provisioning", 2)
+    assert (begun["STARLING_EVIDENCE"], ended["STARLING_EVIDENCE"]) == (
+        "create=2 unusable=1",
+        "block=1 nothing=1 unusable=1",
+    )
