@@ -26,6 +26,7 @@ from starlingd.server.deaths import Deaths
 from starlingd.server.enrolments import Enrolments
 from starlingd.server.host import Current, Host, Pools, boottime
 from starlingd.server.listener import bind
+from starlingd.server.localcodes import LocalCodes
 from starlingd.server.logins import Logins
 from starlingd.server.session import Session
 from starlingd.server.workers import Pool
@@ -182,6 +183,7 @@ class Bastion:
             patterns=RegexPatterns(),
             audit=audit,
             enrolments=Enrolments(self.store, pools.store, Phones(), audit),
+            local=LocalCodes(self.store, pools.store, pools.patterns),
             logins=Logins(self.store, pools.store, "boot-1", boottime, self.deaths),
             pushes=PushLedger({}),
             current=Current(rules or Rules(), self.provider, 5.0),

@@ -18,6 +18,7 @@ from starlingd.adapters.nss import NssAccounts
 from starlingd.adapters.patterns import RegexPatterns
 from starlingd.adapters.phones import Phones
 from starlingd.adapters.sqlite import SqliteStore
+from starlingd.adapters.vault import Vault
 from starlingd.core.pushes import PushLedger
 from starlingd.ports import Unavailable
 from starlingd.server import notify, processes
@@ -27,6 +28,7 @@ from starlingd.server.deaths import Deaths
 from starlingd.server.enrolments import Enrolments
 from starlingd.server.host import Current, Host, Pools, Rights, boottime
 from starlingd.server.listener import bind
+from starlingd.server.localcodes import LocalCodes
 from starlingd.server.logins import Logins
 from starlingd.server.workers import GroupingWorker, Pool
 
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 CONFIG = Path("/etc/pam-starling/starling.conf")
 STATE = Path("/var/lib/starlingd/state.db")
+NO_SERVICE_TIME = 1.0
+"""Seconds for a call of the service where there is none."""
 PROVIDER_THREADS, PROVIDER_QUEUE = 64, 4096
 ACCOUNT_THREADS, ACCOUNT_QUEUE = 8, 4096
 STORE_QUEUE = 8192
@@ -87,6 +91,7 @@ def _host(state: Path) -> Host:
         patterns=RegexPatterns(),
         audit=audit,
         enrolments=Enrolments(store, pools.store, Phones(), audit),
+        local=LocalCodes(store, pools.store, pools.patterns),
         logins=Logins(store, pools.store, boot, boottime, Deaths()),
         pushes=PushLedger({}),
         current=None,
@@ -103,10 +108,11 @@ def _load(path: Path) -> Loaded:
             directory = LdapDirectory(rules.directory)
         current = Current(
             rules,
-            providers.starling(settings, settings.starling.http_timeout, PROVIDER_THREADS),
-            settings.starling.http_timeout,
+            providers.make(settings, PROVIDER_THREADS),
+            settings.starling.http_timeout if settings.starling else NO_SERVICE_TIME,
             directory,
             settings.loop,
+            Vault(settings.totp_key.reveal()) if settings.totp_key is not None else None,
             settings.metrics,
             rights,
         )

@@ -15,6 +15,7 @@ from starlingd.core.rules import (
     Allow,
     DirectoryPolicy,
     DirectorySchema,
+    Fallback,
     GroupList,
     NetworkList,
     Provisioning,
@@ -59,6 +60,7 @@ EXAMPLE_RULES = Rules(
         ca_file="/etc/pam-starling/directory-ca.pem",
     ),
     provisioning=Provisioning("mail", "mobile", default_region="DE"),
+    fallback=frozenset(Fallback),
 )
 """The defaults, and what the sample has examples of."""
 
@@ -102,7 +104,7 @@ def test_the_sample_as_it_is_lacks_the_credential_and_nothing_else() -> None:
 
 def load(text: str) -> config.Settings:
     kept = {"starling.credential": "id:s", "https_proxy.password": "p", "ldap_server_policy corp.bind_password": "b"}
-    kept["starling.api_key"] = "k"
+    kept |= {"starling.api_key": "k", "totp.key": "A" * 43 + "="}
     return config.load(text, KnownSecrets(kept), lambda _: CA)
 
 

@@ -17,13 +17,16 @@ from starlingd.core.rules import (
     Allow,
     Bind,
     DirectorySchema,
+    EnrolQr,
     ExemptResult,
     FailMode,
+    Fallback,
     GroupList,
     NetworkList,
     NotEnrolled,
     OnChange,
     OnMappingFailure,
+    Provider,
     Tls,
     Unenrolled,
     UserList,
@@ -87,8 +90,17 @@ def question(name: str) -> Look:
     return lambda settings: getattr(settings.rules.questions[0], name)
 
 
+VAULT_KEY = "A" * 43 + "="
 UNTIL = dt.datetime(2031, 1, 1, tzinfo=dt.UTC).timestamp()
 CASES: dict[tuple[str, str], tuple[str, Look, object]] = {
+    ("auth", "provider"): ("totp", rule("provider"), Provider.TOTP),
+    ("auth", "fallback"): ("recovery", rule("fallback"), {Fallback.RECOVERY}),
+    ("auth", "enrol_qr"): ("none", rule("enrol_qr"), EnrolQr.NONE),
+    ("totp", "key"): (VAULT_KEY, lambda settings: settings.totp_key, Secret(VAULT_KEY)),
+    ("totp", "algorithm"): ("sha256", of("apps", "algorithm"), "sha256"),
+    ("totp", "digits"): ("8", of("apps", "digits"), 8),
+    ("totp", "step"): ("60", of("apps", "step"), 60),
+    ("totp", "window"): ("2", of("apps", "window"), 2),
     ("starling", "credential"): ("other:secret", lambda settings: settings.starling.client_id, "other"),
     ("starling", "api_key"): ("key", lambda settings: settings.starling.api_key, Secret("key")),
     ("starling", "api_url"): ("https://a", lambda settings: settings.starling.service_url, "https://a"),
@@ -192,6 +204,7 @@ CASES: dict[tuple[str, str], tuple[str, Look, object]] = {
 }
 NEEDED_BESIDES = {
     ("starling", "api_url"): {"starling": {"api_key": "key"}},
+    ("auth", "provider"): {"totp": {"key": VAULT_KEY}},
     ("username_transform", "append_domain"): {PROVISION: {}, "provisioning": {}},
     (POLICY, "tls"): {POLICY: {"uri": "ldap://localhost"}},
 }
@@ -199,7 +212,6 @@ NEEDED_BESIDES = {
 INSTEAD_OF = {("starling", "api_key"): "credential"}
 """Keys of the base that go when another one comes."""
 ACCEPTED = {
-    ("auth", "provider"): "starling",
     ("memory_cache", "prefix"): "x",
     ("credential_store", "name"): "x",
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import click
 
@@ -18,6 +18,7 @@ from starlingd.cli.doctor import outside
 from starlingd.cli.keeping import Keeper, KeptSecrets, NotKept
 from starlingd.cli.pam.places import run
 from starlingd.cli.pam.undo import replace
+from starlingd.core.rules import Provider
 
 if TYPE_CHECKING:
     from starlingd.core.model import Unavailable
@@ -62,7 +63,7 @@ def join(source: TextIO | None, *, plain: bool, without_check: bool, restart: bo
     _restart(at_once=restart)
 
 
-def _refuse(sentence: str) -> None:
+def _refuse(sentence: str) -> NoReturn:
     click.echo(printable(f"starlingctl: {sentence}"), err=True)
     sys.exit(1)
 
@@ -101,16 +102,19 @@ def _settings(text: str | None, credential: str) -> config.Settings:
         _refuse(f"nothing is kept: {config.FILE} has problems\n" + "\n".join(map(str, wrong.problems)))
         raise
     starling = settings.starling
+    if starling is None or settings.rules.provider is not Provider.STARLING:
+        _refuse(f"nothing is kept: {config.FILE} says provider = totp, which needs no service")
     if f"{starling.client_id}:{starling.client_secret.reveal()}" != credential:
         _refuse(f"nothing is kept: the section [starling] of {config.FILE} has a credential of its own; write {WANTED}")
     return settings
 
 
 def _check(settings: config.Settings) -> None:
+    url = settings.starling.token_url if settings.starling else ""
     outage: Unavailable | None = outside.token(settings)
     if outage is not None:
-        _refuse(f"nothing is kept: {settings.starling.token_url} gives no token: {outage.detail}")
-    click.echo(printable(f"{settings.starling.token_url} takes them"))
+        _refuse(f"nothing is kept: {url} gives no token: {outage.detail}")
+    click.echo(printable(f"{url} takes them"))
 
 
 def _keep(credential: str, *, plain: bool) -> str:

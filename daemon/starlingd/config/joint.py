@@ -11,9 +11,18 @@ from typing import TYPE_CHECKING
 
 from starlingd.config import directory, lists, questions
 from starlingd.config.secrets import CREDENTIALS
-from starlingd.config.sections import ACCOUNT, AUTH, EXPLICIT_MAPPING, GRACE, HTTPS_PROXY, STARLING, TRANSFORM, Provider
+from starlingd.config.sections import (
+    ACCOUNT,
+    AUTH,
+    EXPLICIT_MAPPING,
+    GRACE,
+    HTTPS_PROXY,
+    STARLING,
+    TOTP,
+    TRANSFORM,
+)
 from starlingd.config.spswords import service
-from starlingd.core.rules import Bind, FailMode, NotEnrolled, WithoutSecondFactor
+from starlingd.core.rules import Bind, FailMode, Fallback, NotEnrolled, Provider, WithoutSecondFactor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +43,7 @@ def check(values: Values, notes: Notes, read_file: Callable[[Path], bytes]) -> N
     _ca_files(values, notes, read_file)
     _push_times(values, notes)
     _number(values, notes)
+    _own_codes(values, notes)
     _prompting(values, notes)
     _account(values, notes)
     _grace(values, notes)
@@ -59,6 +69,28 @@ def _credential(values: Values, notes: Notes) -> None:
             f" {CREDENTIALS}/starling.credential",
             depends_on=[("auth", "provider"), ("starling", "api_key")],
         )
+
+
+def _own_codes(values: Values, notes: Notes) -> None:
+    auth, key = values[AUTH], values[TOTP].key_
+    is_provider = auth.provider is Provider.TOTP
+    if key is None and (is_provider or Fallback.TOTP in auth.fallback):
+        notes.problem(
+            "totp",
+            "key",
+            'is missing: write "key = $", and have starlingctl totp make-key make and keep it',
+            depends_on=[("auth", "provider"), ("auth", "fallback")],
+        )
+    if is_provider and auth.fallback:
+        notes.warn("auth", "fallback", "has no effect with provider = totp: there is no service to fall back from")
+    if is_provider and values[ACCOUNT].without_second_factor is WithoutSecondFactor.PUSH:
+        notes.problem("account", "without_second_factor", "push needs provider = starling: write deny or allow")
+    if is_provider and auth.fail_mode is FailMode.SAFE:
+        notes.warn(
+            "auth", "fail_mode", "safe has no effect with provider = totp: there is no service to be unreachable"
+        )
+    if is_provider and directory.provisioning(values) is not None:
+        notes.warn("starling_auto_provision", "", "has no effect with provider = totp: nobody is enrolled in Starling")
 
 
 def _hosts(values: Values, notes: Notes) -> None:
@@ -199,7 +231,8 @@ def _unenrolled(values: Values, notes: Notes) -> None:
     action = values[AUTH].not_enrolled.action
     if action is NotEnrolled.ALLOW_UNTIL:
         notes.warn("auth", "not_enrolled", "until that day nobody needs a second factor whom Starling does not know")
-    if action is NotEnrolled.ENROL and directory.provisioning(values) is None:
+    own = values[AUTH].provider is Provider.TOTP
+    if action is NotEnrolled.ENROL and not own and directory.provisioning(values) is None:
         notes.problem("auth", "not_enrolled", "enrol needs [starling_auto_provision] with both attributes")
 
 

@@ -6,9 +6,29 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from starlingd.config import directory, lists, questions
-from starlingd.config.sections import ACCOUNT, AUTH, CONNECTION_LIMIT, EXPLICIT_MAPPING, GRACE, STARLING, TRANSFORM
+from starlingd.config.sections import (
+    ACCOUNT,
+    AUTH,
+    CONNECTION_LIMIT,
+    EXPLICIT_MAPPING,
+    GRACE,
+    STARLING,
+    TOTP,
+    TRANSFORM,
+)
 from starlingd.config.spswords import service
-from starlingd.core.rules import NUMBERED_PROMPT, VENDOR_PROMPT, Grace, GroupList, NetworkList, Rules, UserList
+from starlingd.core.rules import (
+    CODE_PROMPT,
+    NUMBERED_PROMPT,
+    VENDOR_PROMPT,
+    Apps,
+    Grace,
+    GroupList,
+    NetworkList,
+    Provider,
+    Rules,
+    UserList,
+)
 
 if TYPE_CHECKING:
     from starlingd.config.schema import Values
@@ -16,10 +36,10 @@ if TYPE_CHECKING:
 
 def make(values: Values) -> Rules:
     """Make the rules of values about which there is no problem."""
-    starling, auth, account = values[STARLING], values[AUTH], values[ACCOUNT]
+    starling, auth, account, totp = values[STARLING], values[AUTH], values[ACCOUNT], values[TOTP]
     mapping = {user: identity for user, identity in values[EXPLICIT_MAPPING].users if identity}
     return Rules(
-        prompt=auth.prompt or (NUMBERED_PROMPT if auth.push_number else VENDOR_PROMPT),
+        prompt=auth.prompt or _prompt(values),
         disable_echo=auth.disable_echo,
         interactive_services=frozenset(filter(None, map(service, auth.interactive_protocols))),
         max_attempts=auth.max_attempts,
@@ -52,7 +72,18 @@ def make(values: Values) -> Rules:
         not_enrolled=auth.not_enrolled,
         directory=directory.policy(values),
         provisioning=directory.provisioning(values),
+        provider=auth.provider,
+        fallback=auth.fallback,
+        enrol_qr=auth.enrol_qr,
+        apps=Apps(totp.algorithm, totp.digits, totp.step, totp.window),
     )
+
+
+def _prompt(values: Values) -> str:
+    auth = values[AUTH]
+    if auth.provider is Provider.TOTP:
+        return CODE_PROMPT
+    return NUMBERED_PROMPT if auth.push_number else VENDOR_PROMPT
 
 
 def _user_list(values: Values) -> UserList | None:

@@ -15,7 +15,19 @@ from typing import TYPE_CHECKING, Any
 from starlingd.config import days, directory, lists, questions, values
 from starlingd.config.schema import Section, key, rest
 from starlingd.core.failures import DAILY_CEILING
-from starlingd.core.rules import Bind, ExemptResult, FailMode, OnMappingFailure, Rules, Unenrolled, WithoutSecondFactor
+from starlingd.core.otp import Algorithm
+from starlingd.core.rules import (
+    Bind,
+    EnrolQr,
+    ExemptResult,
+    FailMode,
+    Fallback,
+    OnMappingFailure,
+    Provider,
+    Rules,
+    Unenrolled,
+    WithoutSecondFactor,
+)
 from starlingd.core.secondfactor import SHORTEST_PUSH
 
 if TYPE_CHECKING:
@@ -30,13 +42,8 @@ DAY = 86400
 MANY = 999_999_999
 _RULES = Rules()
 _GRACE = _RULES.grace
+_APPS = _RULES.apps
 _push_time = values.seconds(SHORTEST_PUSH + 1, LONGEST_PUSH)
-
-
-class Provider(StrEnum):
-    """Who checks the second factor."""
-
-    STARLING = "starling"
 
 
 class LogLevel(StrEnum):
@@ -105,6 +112,21 @@ class AuthForm:
     on_mapping_failure: OnMappingFailure = key(
         values.choice(OnMappingFailure), _RULES.on_mapping_failure, "what becomes of whom the directory does not map"
     )
+    fallback: frozenset[Fallback] = key(
+        values.choices(Fallback), frozenset(), "codes of this host for when Starling cannot be reached"
+    )
+    enrol_qr: EnrolQr = key(values.choice(EnrolQr), EnrolQr.AUTO, "how a QR code is drawn in a prompt")
+
+
+@dataclass(frozen=True, slots=True)
+class TotpForm:
+    """Values of [totp]: authenticator apps that this host checks itself."""
+
+    key_: Secret | None = key(values.vault_key, None, "32 random bytes in base64, which seal the secrets", secret=True)
+    algorithm: Algorithm = key(values.choice(Algorithm), _APPS.algorithm, "what new apps compute their codes with")
+    digits: int = key(values.among(6, 8), _APPS.digits, "digits of a new app's codes: 6 or 8")
+    step: int = key(values.among(30, 60), _APPS.step, "seconds for which a new app shows a code: 30 or 60")
+    window: int = key(values.integer(0, 10), _APPS.window, "codes before and after the present one that are taken too")
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +221,7 @@ class CredentialStoreForm:
 STARLING = Section("starling", StarlingForm, "the cloud service")
 AUTH = Section("auth", AuthForm, "how users are asked")
 ACCOUNT = Section("account", AccountForm, "logins that no second factor was asked for")
+TOTP = Section("totp", TotpForm, "authenticator apps that this host checks itself")
 CONTROL = Section("control", ControlForm, "who may use starlingctl for what")
 CONNECTION_LIMIT = Section("connection_limit by=client_ip_gateway_user", ConnectionLimitForm, "sessions at once")
 METRICS = Section("metrics", MetricsForm, "numbers for Prometheus")
@@ -212,6 +235,7 @@ CREDENTIAL_STORE = Section("credential_store", CredentialStoreForm, "a section o
 DEFINITION: tuple[Section[Any], ...] = (
     STARLING,
     AUTH,
+    TOTP,
     ACCOUNT,
     CONTROL,
     METRICS,

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from starlingd.config import directory, ini, joint, reader, regular, rules
 from starlingd.config.problems import Notes
 from starlingd.config.secrets import Secret
-from starlingd.config.sections import CONTROL, DEFINITION, HTTPS_PROXY, LOGGING, METRICS, STARLING
+from starlingd.config.sections import CONTROL, DEFINITION, HTTPS_PROXY, LOGGING, METRICS, STARLING, TOTP
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,13 +59,15 @@ class ControlSettings:
 class Settings:
     """Everything that the configuration says. ``proxy`` is a URL that may hold a password: never log it."""
 
-    starling: StarlingSettings
+    starling: StarlingSettings | None
+    """None where this host is the provider itself."""
     proxy: str | None = field(repr=False)
     log_level: str
     rules: Rules
     warnings: tuple[Problem, ...]
     control: ControlSettings = ControlSettings()
     loop: Loop | None = None
+    totp_key: Secret | None = None
     metrics: str = ""
     """Where metrics are served; empty for nowhere."""
 
@@ -92,7 +94,7 @@ def build(
     """Make Settings of a document against which ``notes`` may hold something already."""
     values = _values(document, secrets, notes, read_file)
     starling = _starling(values)
-    if notes.problems or starling is None:
+    if notes.problems:
         raise notes.error()
     control = ControlSettings(frozenset(values[CONTROL].operators), frozenset(values[CONTROL].helpdesk))
     return Settings(
@@ -103,6 +105,7 @@ def build(
         notes.error().warnings,
         control,
         directory.loop(values),
+        values[TOTP].key_,
         values[METRICS].listen,
     )
 

@@ -5,6 +5,7 @@ Parsers are pure. Their messages never repeat a scalar value: whatever was paste
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import re
 import warnings
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Choice = TypeVar("Choice", bound=StrEnum)
+
+VAULT_KEY_BYTES = 32
 
 _WORDS = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -100,6 +103,18 @@ def choice(kind: type[Choice]) -> Callable[[str], Choice]:
             return kind(value.lower())
         except ValueError:
             raise Unfit(f"must be {' or '.join(kind)}") from None
+
+    return parse
+
+
+def among(*numbers: int) -> Callable[[str], int]:
+    """Make a parser of one of a few numbers."""
+    either = " or ".join(map(str, numbers))
+
+    def parse(value: str) -> int:
+        if value not in map(str, numbers):
+            raise Unfit(f"must be {either}")
+        return int(value)
 
     return parse
 
@@ -326,6 +341,18 @@ def api_key(value: str) -> Secret:
     """Read a key that is sent in a header."""
     if not re.fullmatch(r"[!-~]+", value):
         raise Unfit("must be one word of printable ASCII characters")
+    return Secret(value)
+
+
+def vault_key(value: str) -> Secret:
+    """Read the keys that seal secrets: 32 bytes in base64 each, apart by blanks."""
+    for word in value.split():
+        try:
+            is_key = len(base64.b64decode(word, validate=True)) == VAULT_KEY_BYTES
+        except ValueError:
+            is_key = False
+        if not is_key:
+            raise Unfit("must be 32 random bytes in base64: starlingctl totp make-key makes and keeps them")
     return Secret(value)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from starlingd.core import policy, questions
 from starlingd.core.model import STRANGER, Factor, Outcome, Reason, Result, Unavailable, Verdict
 from starlingd.core.policy import Ending, Fact, Known, Mapped, Plan
-from starlingd.core.rules import ExemptResult, FailMode, NotEnrolled, OnMappingFailure, WithoutSecondFactor
+from starlingd.core.rules import ExemptResult, FailMode, NotEnrolled, OnMappingFailure, Provider, WithoutSecondFactor
 from starlingd.core.secondfactor import Candidate, Facts, ask_until_decided, push_unasked
 from starlingd.core.sentences import FAILED, NO_SECOND_FACTOR_YET, TOO_MANY_SESSIONS
 from starlingd.core.steps import (
@@ -162,6 +162,8 @@ def _follow(login: Login, facts: Facts, rules: Rules, known: Known, plan: Plan, 
             yield Say(rules.provisioning.welcome)
         if prompted:
             verdict = yield from ask_until_decided(candidate, facts.answers_spent)
+        elif rules.provider is Provider.TOTP:
+            verdict = refuse(Reason.NO_SECOND_FACTOR, Result.AUTH_ERR, rule=policy.PROVIDER_RULE)
         else:
             verdict = yield from push_unasked(candidate, rules.push_timeout, now)
         verdict = yield from _defer(known, rules, _explain(verdict, plan), plan)
@@ -182,7 +184,7 @@ def _confirm(login: Login, facts: Facts, rules: Rules, known: Known, plan: Plan,
         return _let_in(plan, rules)
     if rules.without_second_factor is WithoutSecondFactor.ALLOW:
         return Verdict(Outcome.ALLOW, Result.SUCCESS, Reason.KEY_ONLY_ALLOWED, rule=ACCOUNT_RULE)
-    if rules.without_second_factor is WithoutSecondFactor.DENY:
+    if rules.without_second_factor is WithoutSecondFactor.DENY or rules.provider is Provider.TOTP:
         return refuse(Reason.NO_SECOND_FACTOR, Result.ACCT_DENIED, rule=ACCOUNT_RULE)
     lifetime = min(rules.push_timeout, rules.account_push_timeout)
     verdict = yield from push_unasked(_candidate(login, facts, rules, known, plan), lifetime, now)

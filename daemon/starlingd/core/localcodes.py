@@ -29,8 +29,8 @@ class Passed:
 
     factor: Factor
     left: int | None = None
-    note: str = ""
-    """For the audit log: who issued the code."""
+    issued_by: str = ""
+    """Who issued a helpdesk code."""
 
 
 @dataclass(frozen=True, slots=True)

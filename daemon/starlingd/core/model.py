@@ -72,6 +72,7 @@ class Reason(StrEnum):
     KEY_ONLY_ALLOWED = "key_only_allowed"
 
     WRONG_CODE = "wrong_code"
+    CODE_REUSED = "code_reused"
     NOT_A_CODE = "not_a_code"
     PUSH_DENIED = "push_denied"
     PUSH_EXPIRED = "push_expired"

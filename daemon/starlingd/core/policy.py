@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from starlingd.core import grace
 from starlingd.core.enrolment import NO_SAY, Enrolled
 from starlingd.core.model import Account, Reason
-from starlingd.core.rules import Allow, OnMappingFailure
+from starlingd.core.rules import Allow, OnMappingFailure, Provider
 
 if TYPE_CHECKING:
     from starlingd.core.directory import Membership
@@ -38,6 +38,7 @@ GRACE_RULE = "authentication_cache"
 EXPLICIT_RULE = "usermapping source=explicit"
 DIRECTORY_RULE = "usermapping source=ldap_server"
 PROVISIONING_RULE = "starling_auto_provision"
+PROVIDER_RULE = "auth.provider"
 DOMAIN_RULE = "username_transform.append_domain"
 
 EXEMPTIONS = frozenset({Reason.BREAK_GLASS, Reason.EXEMPT_USER_LIST, Reason.EXEMPT_NETWORK, Reason.EXEMPT_LDAP_GROUP})
@@ -227,6 +228,9 @@ class _Walk:
         return None
 
     def _map(self, account: Account) -> Plan | Fact:
+        if self.rules.provider is Provider.TOTP:
+            self._note("provider", "this host's own codes", PROVIDER_RULE)
+            return Plan(Ending.SECOND_FACTOR, None, PROVIDER_RULE, account.name, tuple(self.steps))
         explicit = explicit_identity(self.login, account, self.rules)
         if explicit is not None:
             return self._ask(explicit, EXPLICIT_RULE)

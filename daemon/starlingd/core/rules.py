@@ -11,12 +11,15 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from starlingd.core.otp import Algorithm
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from ipaddress import IPv4Network, IPv6Network
 
 VENDOR_PROMPT = "Press Enter for push notification or type one-time password:"
 NUMBERED_PROMPT = "Press Enter for push notification (number {number}) or type one-time password:"
+CODE_PROMPT = "One-time password:"
 WELCOME = "You are new here: install the app that the message on your phone names, then log in again."
 
 
@@ -188,6 +191,42 @@ class Provisioning:
     forget_after: int = 3600
 
 
+class Provider(StrEnum):
+    """Who checks the second factor."""
+
+    STARLING = "starling"
+    TOTP = "totp"
+    """This host itself: authenticator apps, and no cloud."""
+
+
+class Fallback(StrEnum):
+    """Codes that this host takes while the service cannot be reached."""
+
+    TOTP = "totp"
+    RECOVERY = "recovery"
+
+
+class EnrolQr(StrEnum):
+    """How a QR code is drawn in a prompt; ``auto`` is ``utf8`` but on a console."""
+
+    AUTO = "auto"
+    UTF8 = "utf8"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Apps:
+    """What authenticator apps are told when they are enrolled, ``step`` in seconds (RFC 6238).
+
+    ``window`` is by how many steps a code may be off; it counts for every app.
+    """
+
+    algorithm: Algorithm = Algorithm.SHA1
+    digits: int = 6
+    step: int = 30
+    window: int = 1
+
+
 class ExemptResult(StrEnum):
     """What PAM is told of an exempt user."""
 
@@ -238,3 +277,7 @@ class Rules:
     not_enrolled: Unenrolled = field(default_factory=Unenrolled)
     directory: DirectoryPolicy | None = None
     provisioning: Provisioning | None = None
+    provider: Provider = Provider.STARLING
+    fallback: frozenset[Fallback] = frozenset()
+    enrol_qr: EnrolQr = EnrolQr.AUTO
+    apps: Apps = field(default_factory=Apps)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from starlingd.core import policy, pushes
+from starlingd.core.localcodes import Passed
 from starlingd.core.model import (
     Check,
     Factor,
@@ -25,14 +26,17 @@ from starlingd.core.model import (
     Unavailable,
     Verdict,
 )
-from starlingd.core.rules import NotEnrolled
+from starlingd.core.rules import FailMode, NotEnrolled, Provider
+from starlingd.core.sentences import FALLBACK_PROMPTS, RECOVERY_LEFT
 from starlingd.core.steps import (
     Ask,
     CancelPush,
     CheckPush,
     Conversation,
+    HasLocalCode,
     Interrupted,
     Pause,
+    Probe,
     Reply,
     Say,
     StartPush,
@@ -47,6 +51,8 @@ if TYPE_CHECKING:
 
 SHORTEST_PUSH = 5
 """Seconds; a push that would live shorter is not started."""
+SERVICE = "starling"
+"""The port whose outages may be bridged by this host's codes."""
 VERDICT_TIME = 2
 """Seconds kept back from the deadline for giving the verdict."""
 
@@ -117,10 +123,18 @@ def ask_until_decided(candidate: Candidate, spent: int) -> Conversation:
 def _ask_repeatedly(candidate: Candidate, spent: int, failures: list[str]) -> Conversation:
     """Ask until there is a verdict; the reasons of failed attempts are added to ``failures``."""
     rules = candidate.rules
+    asked = _Asked(candidate, local=rules.provider is Provider.TOTP)
     while True:
-        answer, now = yield Ask(_prompt(candidate), echo=not rules.disable_echo)
-        verdict, _ = yield from _try(candidate, answer, now)
+        answer, now = yield Ask(asked.prompt, echo=not rules.disable_echo)
         spent += 1
+        try:
+            verdict, _ = yield from _try(asked, answer, now)
+        except Unavailable as outage:
+            if spent >= rules.max_attempts or not (yield from _falls_back(asked, outage)):
+                raise
+            failures.append(Reason.UNREACHABLE)
+            asked.local = True
+            continue
         if verdict.lets_in or verdict.reason not in _MAY_TRY_AGAIN or _may_be_deferred(verdict, rules):
             return verdict
         failures.append(verdict.reason)
@@ -129,9 +143,48 @@ def _ask_repeatedly(candidate: Candidate, spent: int, failures: list[str]) -> Co
         yield Say(verdict.sentence)
 
 
+@dataclass(slots=True)
+class _Asked:
+    """Somebody at the prompt. ``local`` says that this host checks the codes, and that nobody's phone is asked."""
+
+    candidate: Candidate
+    local: bool
+    refused: set[str] = field(default_factory=set)
+    """Codes that the service has refused; this host must not take them instead."""
+
+    @property
+    def prompt(self) -> str:
+        rules = self.candidate.rules
+        if self.local and rules.provider is not Provider.TOTP:
+            return FALLBACK_PROMPTS[rules.fallback]
+        return rules.prompt.replace("{number}", self.candidate.facts.number) + " "
+
+
+def _falls_back(asked: _Asked, outage: Unavailable) -> Generator[Step, Reply, bool]:
+    """Tell whether this host's codes stand in for the service, which only happens when nobody can reach it.
+
+    Everybody is offered that alike. Only where ``fail_mode = safe`` would let people in, who has no code must not be
+    held up by a prompt that they cannot answer.
+    """
+    candidate = asked.candidate
+    rules = candidate.rules
+    if asked.local or not rules.fallback or outage.fault is not Fault.UNREACHABLE or outage.port != SERVICE:
+        return False
+    unreachable, _ = yield Probe()
+    if unreachable is not True:
+        return False
+    if rules.fail_mode is not FailMode.SAFE:
+        return True
+    if candidate.identity is None:
+        return False
+    has_one, _ = yield HasLocalCode(candidate.user)
+    return has_one is True
+
+
 _MAY_TRY_AGAIN = frozenset(
     {
         Reason.WRONG_CODE,
+        Reason.CODE_REUSED,
         Reason.NOT_A_CODE,
         Reason.NOT_ENROLLED,
         Reason.PUSH_EXPIRED,
@@ -146,33 +199,53 @@ def _may_be_deferred(verdict: Verdict, rules: Rules) -> bool:
     return verdict.reason is Reason.NOT_ENROLLED and rules.not_enrolled.action is NotEnrolled.ALLOW_UNTIL
 
 
-def _prompt(candidate: Candidate) -> str:
-    return candidate.rules.prompt.replace("{number}", candidate.facts.number) + " "
-
-
-def _try(candidate: Candidate, answer: str, now: float) -> Trial:
+def _try(asked: _Asked, answer: str, now: float) -> Trial:
+    candidate = asked.candidate
     # Not even blanks: sshd leaves only what is quite empty as it is for users it does not know (FIELD-FACTS 14).
-    if not answer:
+    if not answer and not asked.local:
         return (yield from _push(candidate, candidate.rules.push_timeout, now, prompted=True))
     code = policy.code_in(answer)
     if code is None and not policy.might_be_code(answer):
         return refuse(Reason.NOT_A_CODE, Result.AUTH_ERR), now
     # What has the length of a code but is none takes a code's time, as sshd's junk for unknown users does.
     # For whoever has no identity every such answer is a guess: nobody can tell what was typed.
-    identity, guess = candidate.identity if code else None, bool(code) or candidate.identity is None
-    step = Verify(candidate.user, identity, code or "", guess=guess)
+    known = code is not None and not (asked.local and code in asked.refused)
+    identity, guess = candidate.identity if known else None, bool(code) or candidate.identity is None
+    step = Verify(candidate.user, identity, code or "", guess=guess, local=asked.local)
     check, now = yield from _verify(step, candidate.login.deadline)
+    if identity is not None and check is Check.RIGHT:
+        check = Passed(Factor.CODE)
+    if identity is not None and isinstance(check, Passed):
+        return (yield from _passed(check)), now
+    return _not_passed(asked, code, check), now
+
+
+def _not_passed(asked: _Asked, code: str | None, check: Check | Passed) -> Verdict:
     if check is Check.LOCKED:
-        return refuse(Reason.TOO_MANY_ATTEMPTS, Result.MAXTRIES, rule="auth.max_failures"), now
-    if check is Check.RIGHT and code and candidate.identity is not None:
-        return Verdict(Outcome.ALLOW, Result.SUCCESS, Reason.CODE_VERIFIED, Factor.CODE), now
+        return refuse(Reason.TOO_MANY_ATTEMPTS, Result.MAXTRIES, rule="auth.max_failures")
     if code is None:
-        return refuse(Reason.NOT_A_CODE, Result.AUTH_ERR), now
-    reason = Reason.NOT_ENROLLED if check is Check.NOT_ENROLLED else Reason.WRONG_CODE
-    return refuse(reason, Result.AUTH_ERR, factor=Factor.CODE), now
+        return refuse(Reason.NOT_A_CODE, Result.AUTH_ERR)
+    asked.refused.add(code)
+    return refuse(_why_not(asked, check), Result.AUTH_ERR, factor=Factor.TOTP if asked.local else Factor.CODE)
 
 
-def _verify(step: Verify, deadline: float) -> Generator[Step, Reply, tuple[Check, float]]:
+def _why_not(asked: _Asked, check: Check | Passed) -> Reason:
+    if check is Check.REUSED:
+        return Reason.CODE_REUSED
+    # Who has no code of this host's may well be enrolled with the service, which cannot say so now.
+    stands_in = asked.local and asked.candidate.rules.provider is not Provider.TOTP
+    return Reason.NOT_ENROLLED if check is Check.NOT_ENROLLED and not stands_in else Reason.WRONG_CODE
+
+
+def _passed(passed: Passed) -> Conversation:
+    """Let in by a code of this host's own."""
+    if passed.left is not None:
+        yield Say(RECOVERY_LEFT.format(left=passed.left))
+    evidence = {"issued_by": passed.issued_by} if passed.issued_by else {}
+    return Verdict(Outcome.ALLOW, Result.SUCCESS, Reason.CODE_VERIFIED, passed.factor, evidence=evidence)
+
+
+def _verify(step: Verify, deadline: float) -> Generator[Step, Reply, tuple[Check | Passed, float]]:
     """Check a code; a service that asks to wait is obeyed once, if the deadline allows."""
     try:
         return (yield step)

@@ -6,6 +6,7 @@ They never hold a service's text or an id, nor tell which part was wrong: whoeve
 from __future__ import annotations
 
 from starlingd.core.model import Reason
+from starlingd.core.rules import Fallback
 
 FAILED = "Authentication failed"
 UNREACHABLE = "The second-factor service cannot be reached"
@@ -17,9 +18,21 @@ PUSH_WAITS = "Another login of yours is waiting for approval; type a one-time pa
 NO_ANSWER = "The push notification was not answered in time"
 TOO_MANY_ATTEMPTS = "Too many attempts; try again later"
 TOO_MANY_SESSIONS = "Too many parallel sessions from your address ({open} open)"
+CODE_REUSED = "That code was used already; wait for the next one"
+RECOVERY_LEFT = "You have {left} recovery codes left"
 NOT_AN_ANSWER = "That is not an answer this question takes"
 NO_SECOND_FACTOR_YET = "You have no second factor yet; without one you can log in for {days} more days"
 NEEDS_SECOND_FACTOR = "This login needs a second factor; log in interactively"
+
+FALLBACK_PROMPTS = {
+    frozenset(usable): f"{UNREACHABLE}. {what}: "
+    for usable, what in (
+        ({Fallback.TOTP}, "Code of your authenticator app"),
+        ({Fallback.RECOVERY}, "One of your recovery codes"),
+        ({Fallback.TOTP, Fallback.RECOVERY}, "Code of your authenticator app, or a recovery code"),
+    )
+}
+"""What is asked instead, by what this host may take."""
 
 _SENTENCES = {
     Reason.UNREACHABLE: UNREACHABLE,
@@ -27,6 +40,7 @@ _SENTENCES = {
     Reason.SERVICE_ERROR: NOT_WORKING,
     Reason.RATE_LIMITED: NOT_WORKING,
     Reason.DIRECTORY_UNAVAILABLE: NOT_WORKING,
+    Reason.CODE_REUSED: CODE_REUSED,
     Reason.TOO_MANY_ATTEMPTS: TOO_MANY_ATTEMPTS,
     Reason.STORE_UNAVAILABLE: NOT_WORKING,
     Reason.NSS_UNAVAILABLE: NOT_WORKING,

@@ -119,13 +119,22 @@ class Probe:
 class Verify:
     """Check a code, unless ``user`` guessed too often. Answer: ``Check``; for nobody, WRONG. Does not show the code.
 
-    ``guess`` says whether a wrong one counts against the user.
+    A right one of this host's own codes is answered by ``Passed``. ``guess`` says whether a wrong one counts against
+    the user, ``local`` that the service is not to be asked.
     """
 
     user: str
     identity: str | None
     code: str = field(repr=False)
     guess: bool = True
+    local: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HasLocalCode:
+    """See whether ``user`` has one of the codes that may stand in for the service. Answer: bool."""
+
+    user: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +183,7 @@ Step = (
     | Match
     | Probe
     | Verify
+    | HasLocalCode
     | StartPush
     | CheckPush
     | CancelPush

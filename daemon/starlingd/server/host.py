@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from starlingd.core.provisioning import Loop
     from starlingd.core.pushes import PushLedger
     from starlingd.core.rules import Rules
-    from starlingd.ports import Accounts, Directory, Patterns, SecondFactor, Store
+    from starlingd.ports import Accounts, Directory, Patterns, SecondFactor, Store, Vault
     from starlingd.server.audit import Audit
     from starlingd.server.enrolments import Enrolments
+    from starlingd.server.localcodes import LocalCodes
     from starlingd.server.logins import Logins
     from starlingd.server.workers import Workers
 
@@ -48,6 +49,7 @@ class Current:
     call_timeout: float
     directory: Directory | None = None
     loop: Loop | None = None
+    vault: Vault | None = None
     metrics: str = ""
     rights: Rights = field(default_factory=Rights)
 
@@ -86,6 +88,7 @@ class Host:
     pushes: PushLedger
     current: Current | None
     enrolments: Enrolments
+    local: LocalCodes
     attempts: Attempts = field(default_factory=Attempts)
     decoy: Decoy = field(default_factory=Decoy)
     guesses: Guesses = field(default_factory=lambda: Guesses(Failures()))

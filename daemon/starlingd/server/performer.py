@@ -15,8 +15,10 @@ from pam_starling.protocol import MAX_ANSWER
 from starlingd.core import steps
 from starlingd.core.enrolment import NO_SAY
 from starlingd.core.failures import DAY
+from starlingd.core.localcodes import Passed
 from starlingd.core.model import Check, NotStarted, PushStatus, Started, Unavailable
 from starlingd.core.policy import place_of
+from starlingd.core.rules import Fallback, Provider
 from starlingd.server.enrolments import Service
 from starlingd.server.lookups import Lookups
 
@@ -78,6 +80,7 @@ class Performer:
             steps.Match: self._match,
             steps.Probe: self._probe,
             steps.Verify: self._verify,
+            steps.HasLocalCode: self._has_local_code,
             steps.StartPush: self._start_push,
             steps.CheckPush: self._check_push,
             steps.CancelPush: self._cancel_push,
@@ -156,7 +159,7 @@ class Performer:
             await self._lookups.of_stranger(step.user)
         return self.account
 
-    async def _verify(self, step: steps.Verify) -> Check:
+    async def _verify(self, step: steps.Verify) -> Check | Passed:
         """Check a code, if this user has guesses left; while all of them are under way, wait for one to end."""
         guesses, place = self._host.guesses, place_of(self._login)
         if not step.guess:
@@ -174,7 +177,7 @@ class Performer:
             raise
         if check is Check.WRONG:
             await self._guess_failed(step.user, place)
-        elif check is not Check.RIGHT:
+        elif check is not Check.RIGHT and not isinstance(check, Passed):
             guesses.release(step.user, place)
         elif guesses.succeed(step.user, place):
             await self._note(lambda name: self._host.store.clear_failures(name, place), step.user)
@@ -186,15 +189,32 @@ class Performer:
             at = time.time()
             await self._note(lambda name: self._host.store.add_failure(name, place, at), user)
 
-    async def _check(self, step: steps.Verify) -> Check:
+    async def _check(self, step: steps.Verify) -> Check | Passed:
+        local = step.local or self._current.rules.provider is Provider.TOTP
+        kind = "local" if local else "verify"
         if step.identity is None:
-            await self._host.decoy.replay("verify")
+            await self._host.decoy.replay(kind)
             return Check.WRONG
-        with self._host.decoy.observe("verify"):
+        passed = await self._host.local.issued(step.user, step.code, self._host.moment())
+        if passed is not None:
+            return passed
+        with self._host.decoy.observe(kind):
+            if local:
+                return await self._check_here(step)
             check = await self._call(self._current.provider.verify, step.identity, step.code)
         if check is Check.NOT_ENROLLED:
             await self._disown(step.identity, step.user)
         return check
+
+    async def _check_here(self, step: steps.Verify) -> Check | Passed:
+        """Check a code of an authenticator app, where this host is the provider or stands in for it."""
+        rules = self._current.rules
+        if rules.provider is not Provider.TOTP and Fallback.TOTP not in rules.fallback:
+            return Check.WRONG
+        return await self._host.local.app(step.user, step.code, self._current.vault, rules.apps.window)
+
+    async def _has_local_code(self, step: steps.HasLocalCode) -> bool:
+        return await self._host.local.has_any(step.user, self._current.rules.fallback)
 
     async def _disown(self, identity: str, user: str) -> None:
         """Note that the service no longer knows an id that provisioning made."""

@@ -19,12 +19,14 @@ from urllib.parse import unquote, urlsplit
 from starlingd import providers
 from starlingd.adapters.ldap import LdapDirectory
 from starlingd.core.model import Fault, Unavailable
+from starlingd.core.rules import Provider
 from starlingd.web.https import SYSTEM_STORE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from starlingd.config import Settings
+    from starlingd.config.settings import StarlingSettings
 
 PATIENCE = 8.0
 """Seconds for each question; all are asked at the same time."""
@@ -45,9 +47,12 @@ class Outside:
 def ask(settings: Settings) -> Outside:
     """Ask everything, at the same time; what does not answer in time counts as unreachable."""
     slow = Unavailable("doctor", Fault.UNREACHABLE, f"no answer within {PATIENCE:.0f} s")
-    out = Outside(token=slow, directory=slow if settings.rules.directory else None)
-    tasks: list[Callable[[], None]] = [lambda: _token(settings, out), lambda: _clock(settings, out)]
-    tasks += [lambda host=host: _name(host, out) for host in _hosts(settings)]  # type: ignore[misc]
+    service = settings.starling if settings.rules.provider is Provider.STARLING else None
+    out = Outside(token=slow if service else None, directory=slow if settings.rules.directory else None)
+    tasks: list[Callable[[], None]] = []
+    if service is not None:
+        tasks += [lambda: _token(settings, out), lambda: _clock(settings, service, out)]
+        tasks += [lambda host=host: _name(host, out) for host in _hosts(settings, service)]  # type: ignore[misc]
     tasks += [lambda: _directory(settings, out)] if settings.rules.directory else []
     threads = [threading.Thread(target=task, daemon=True) for task in tasks]
     ends = time.monotonic() + PATIENCE
@@ -58,9 +63,9 @@ def ask(settings: Settings) -> Outside:
     return out
 
 
-def _hosts(settings: Settings) -> set[str]:
+def _hosts(settings: Settings, service: StarlingSettings) -> set[str]:
     """Tell the hosts that this host must be able to name: with a proxy, only the proxy."""
-    urls = [settings.proxy] if settings.proxy else [settings.starling.service_url, settings.starling.token_url]
+    urls = [settings.proxy] if settings.proxy else [service.service_url, service.token_url]
     return {host for url in urls if (host := urlsplit(url).hostname)}
 
 
@@ -83,7 +88,7 @@ def _token(settings: Settings, out: Outside) -> None:
 def token(settings: Settings) -> Unavailable | None:
     """Ask for a token, and tell why there is none."""
     try:
-        provider = providers.starling(settings, PATIENCE, 1)
+        provider = providers.make(settings, 1, PATIENCE)
         provider.probe_token(PATIENCE)
     except Unavailable as outage:
         return outage
@@ -102,20 +107,20 @@ def _directory(settings: Settings, out: Outside) -> None:
         out.directory = None
 
 
-def _clock(settings: Settings, out: Outside) -> None:
+def _clock(settings: Settings, service: StarlingSettings, out: Outside) -> None:
     try:
-        date = _date(settings)
+        date = _date(settings, service)
         out.offset = time.time() - parsedate_to_datetime(date).timestamp()
     except (OSError, ValueError, http.client.HTTPException):
         return
 
 
-def _date(settings: Settings) -> str:
+def _date(settings: Settings, starling: StarlingSettings) -> str:
     """Ask the service for nothing but its headers, and tell its Date."""
-    service = urlsplit(settings.starling.service_url)
+    service = urlsplit(starling.service_url)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # not the default one: it obeys the environment
-    context.load_verify_locations(settings.starling.ca_file or SYSTEM_STORE)
-    made = http.client.HTTPSConnection(*_first_hop(settings), timeout=PATIENCE, context=context)
+    context.load_verify_locations(starling.ca_file or SYSTEM_STORE)
+    made = http.client.HTTPSConnection(*_first_hop(settings, starling), timeout=PATIENCE, context=context)
     if settings.proxy:
         made.set_tunnel(service.hostname or "", service.port or 443, _proxy_headers(settings.proxy))
     try:
@@ -125,8 +130,8 @@ def _date(settings: Settings) -> str:
         made.close()
 
 
-def _first_hop(settings: Settings) -> tuple[str, int]:
-    url = urlsplit(settings.proxy or settings.starling.service_url)
+def _first_hop(settings: Settings, starling: StarlingSettings) -> tuple[str, int]:
+    url = urlsplit(settings.proxy or starling.service_url)
     return url.hostname or "", url.port or 443
 
 
