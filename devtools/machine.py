@@ -16,6 +16,7 @@ PACKAGES = (
     # what the product imports
     "libpam-python python3-click python3-regex python3-requests python3-systemd sqlite-utils python3-rich "
     "python3-pampy python3-phonenumbers python3-prometheus-client python3-cryptography python3-ldap3 "
+    "python3-qrcode "
     # what runs the tests
     "python3-venv python3-pip python3-six python3-selenium python3-paramiko pamtester chromium chromium-driver "
     "openssh-client openssh-server "

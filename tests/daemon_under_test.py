@@ -184,6 +184,7 @@ class Bastion:
             audit=audit,
             enrolments=Enrolments(self.store, pools.store, Phones(), audit),
             local=LocalCodes(self.store, pools.store, pools.patterns),
+            draw="QR of {}".format,
             logins=Logins(self.store, pools.store, "boot-1", boottime, self.deaths),
             pushes=PushLedger({}),
             current=Current(rules or Rules(), self.provider, 5.0),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starlingd import config, providers
+from starlingd.adapters import qr
 from starlingd.adapters.journal import JournalAuditLog
 from starlingd.adapters.ldap import LdapDirectory
 from starlingd.adapters.nss import NssAccounts
@@ -92,6 +93,7 @@ def _host(state: Path) -> Host:
         audit=audit,
         enrolments=Enrolments(store, pools.store, Phones(), audit),
         local=LocalCodes(store, pools.store, pools.patterns),
+        draw=qr.draw,
         logins=Logins(store, pools.store, boot, boottime, Deaths()),
         pushes=PushLedger({}),
         current=None,

@@ -16,6 +16,7 @@ DEBIAN_PACKAGE_OF = {
     "pam": "python3-pampy",
     "prometheus_client": "python3-prometheus-client",
     "phonenumbers": "python3-phonenumbers",
+    "qrcode": "python3-qrcode",
     "regex": "python3-regex",
     "requests": "python3-requests",
     "rich": "python3-rich",

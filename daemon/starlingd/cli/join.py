@@ -15,7 +15,7 @@ import click
 from starlingd import config
 from starlingd.cli.daemon import printable
 from starlingd.cli.doctor import outside
-from starlingd.cli.keeping import Keeper, KeptSecrets, NotKept
+from starlingd.cli.keeping import Keeper, KeptSecrets, keep
 from starlingd.cli.pam.places import run
 from starlingd.cli.pam.undo import replace
 from starlingd.core.rules import Provider
@@ -57,7 +57,11 @@ def join(source: TextIO | None, *, plain: bool, without_check: bool, restart: bo
     settings = _settings(text, credential)
     if not without_check:
         _check(settings)
-    click.echo(printable(_keep(credential, plain=plain)))
+    try:
+        for said in keep(Keeper(), NAME, credential, plain=plain):
+            click.echo(printable(said))
+    except OSError as error:
+        _refuse(f"{Keeper().plain(NAME)} cannot be written: {error.strerror}")
     if text is not None:
         _switch_on(text)
     _restart(at_once=restart)
@@ -115,23 +119,6 @@ def _check(settings: config.Settings) -> None:
     if outage is not None:
         _refuse(f"nothing is kept: {url} gives no token: {outage.detail}")
     click.echo(printable(f"{url} takes them"))
-
-
-def _keep(credential: str, *, plain: bool) -> str:
-    """Keep it in the best way that this host has, and tell which."""
-    keeper = Keeper()
-    if not plain:
-        try:
-            keeper.keep_encrypted(NAME, credential)
-        except (NotKept, OSError) as why:
-            click.echo(printable(f"this host keeps no encrypted credential: {why}"))
-        else:
-            return f"kept encrypted for this host alone in {keeper.encrypted(NAME)}"
-    try:
-        keeper.keep_plain(NAME, credential)
-    except OSError as error:
-        _refuse(f"{keeper.plain(NAME)} cannot be written: {error.strerror}")
-    return f"kept in {keeper.plain(NAME)}, which only root can read"
 
 
 def _switch_on(text: str) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from starlingd import config
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 CREDS, RUN = "/usr/bin/systemd-creds", "/usr/bin/systemd-run"
 PATIENCE = 60.0
@@ -69,6 +69,20 @@ class Keeper:
         write(self.plain(name), secret.encode() + b"\n", 0o600)
         for path in (self.drop_in(name), self.encrypted(name)):
             path.unlink(missing_ok=True)
+
+
+def keep(keeper: Keeper, name: str, secret: str, *, plain: bool) -> Iterator[str]:
+    """Keep a secret in the best way that this host has, and tell which. Raises OSError."""
+    if not plain:
+        try:
+            keeper.keep_encrypted(name, secret)
+        except (NotKept, OSError) as why:
+            yield f"this host keeps no encrypted credential: {why}"
+        else:
+            yield f"kept encrypted for this host alone in {keeper.encrypted(name)}"
+            return
+    keeper.keep_plain(name, secret)
+    yield f"kept in {keeper.plain(name)}, which only root can read"
 
 
 class KeptSecrets:

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from starlingd import VERSION
-from starlingd.cli import check, explain, grace, join, operate, provision, sessions, status, user
+from starlingd.cli import check, codes, explain, grace, join, operate, provision, sessions, status, user
 from starlingd.cli.doctor.command import doctor
 from starlingd.cli.logintest.command import login_test
 from starlingd.cli.pam import commands as pam
@@ -43,5 +43,8 @@ for command in (
     doctor,
     login_test,
     join.join,
+    codes.totp,
+    codes.recovery,
+    codes.code,
 ):
     main.add_command(command)

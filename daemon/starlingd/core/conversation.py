@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from starlingd.core import policy, questions
+from starlingd.core import policy, questions, selfenrolment
 from starlingd.core.model import STRANGER, Factor, Outcome, Reason, Result, Unavailable, Verdict
 from starlingd.core.policy import Ending, Fact, Known, Mapped, Plan
 from starlingd.core.rules import ExemptResult, FailMode, NotEnrolled, OnMappingFailure, Provider, WithoutSecondFactor
@@ -160,7 +160,9 @@ def _follow(login: Login, facts: Facts, rules: Rules, known: Known, plan: Plan, 
         candidate = _candidate(login, facts, rules, known, plan)
         if prompted and known.enrolled.is_new and rules.provisioning is not None:
             yield Say(rules.provisioning.welcome)
-        if prompted:
+        if prompted and (yield from selfenrolment.is_offered(candidate)):
+            verdict = yield from selfenrolment.enrol(candidate, facts.answers_spent)
+        elif prompted:
             verdict = yield from ask_until_decided(candidate, facts.answers_spent)
         elif rules.provider is Provider.TOTP:
             verdict = refuse(Reason.NO_SECOND_FACTOR, Result.AUTH_ERR, rule=policy.PROVIDER_RULE)

@@ -5,16 +5,24 @@ A code is good once: whatever is accepted moves the token's counter, and nothing
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import hmac
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from urllib.parse import quote
 
 from starlingd.core.model import Check
 
 MOST_DRIFT = 20
 """Steps by which an app's clock may have wandered off, a step or so at a time."""
+LONGEST_URI = 78
+"""Bytes of an otpauth URI that fit a QR code of 37 by 19 characters, quiet zone included."""
+SHORTEST_SECRET = 10
+"""Bytes; RFC 4226 wants 16, the older apps of google-authenticator have 10."""
 _DYNAMIC_MASK = 0x7FFFFFFF
+_SAFE = "@"
 
 
 class Algorithm(StrEnum):
@@ -40,6 +48,52 @@ class Token:
     made: float = 0.0
     used: int = -1
     drift: int = 0
+
+
+def secret_bytes(algorithm: Algorithm) -> int:
+    """Tell how long a new secret is: as long as the hash (RFC 6238, 5.1)."""
+    return hashlib.new(algorithm).digest_size
+
+
+def secret_text(secret: bytes) -> str:
+    """Write a secret as apps take it: base32, without padding."""
+    return base64.b32encode(secret).decode().rstrip("=")
+
+
+def in_groups(secret: bytes) -> str:
+    """Write a secret in groups of four, to be typed."""
+    text = secret_text(secret)
+    return " ".join(text[at : at + 4] for at in range(0, len(text), 4))
+
+
+def secret_of(text: str) -> bytes:
+    """Read a secret in base32, whatever its case, blanks and padding; raises ValueError."""
+    plain = "".join(text.split()).replace("-", "").rstrip("=").upper()
+    try:
+        secret = base64.b32decode(plain + "=" * (-len(plain) % 8))
+    except binascii.Error:
+        raise ValueError("the secret is not base32") from None
+    if len(secret) < SHORTEST_SECRET:
+        raise ValueError(f"the secret is shorter than {SHORTEST_SECRET} bytes")
+    return secret
+
+
+def uri(token: Token, secret: bytes, host: str) -> str:
+    """Write what the QR code says (otpauth). The label gives way, so that the default kind of app fits a small code."""
+    said = {"algorithm": token.algorithm.upper(), "digits": str(token.digits), "period": str(token.step)}
+    default = {"algorithm": "SHA1", "digits": "6", "period": "30"}
+    others = "".join(f"&{name}={value}" for name, value in said.items() if value != default[name])
+    query = f"?secret={secret_text(secret)}{others}"
+    room = max(1, LONGEST_URI - len("otpauth://totp/") - len(query))
+    label = next((text for text in (f"{token.user}@{host}", token.user) if len(quote(text, safe=_SAFE)) <= room), None)
+    return f"otpauth://totp/{quote(label, safe=_SAFE) if label else _cut(token.user, room)}{query}"
+
+
+def _cut(name: str, room: int) -> str:
+    """Shorten a label, without cutting an escape in two."""
+    while len(quote(name, safe=_SAFE)) > room and len(name) > 1:
+        name = name[:-1]
+    return quote(name, safe=_SAFE)
 
 
 def hotp(secret: bytes, counter: int, algorithm: Algorithm = Algorithm.SHA1, digits: int = 6) -> str:

@@ -225,7 +225,8 @@ def _not_passed(asked: _Asked, code: str | None, check: Check | Passed) -> Verdi
         return refuse(Reason.TOO_MANY_ATTEMPTS, Result.MAXTRIES, rule="auth.max_failures")
     if code is None:
         return refuse(Reason.NOT_A_CODE, Result.AUTH_ERR)
-    asked.refused.add(code)
+    if not asked.local:
+        asked.refused.add(code)
     return refuse(_why_not(asked, check), Result.AUTH_ERR, factor=Factor.TOTP if asked.local else Factor.CODE)
 
 

@@ -20,6 +20,15 @@ TOO_MANY_ATTEMPTS = "Too many attempts; try again later"
 TOO_MANY_SESSIONS = "Too many parallel sessions from your address ({open} open)"
 CODE_REUSED = "That code was used already; wait for the next one"
 RECOVERY_LEFT = "You have {left} recovery codes left"
+APP_PROMPT_WITHOUT_QR = (
+    "You have no second factor yet. Add this account to an authenticator app; the secret is shown only now:\n"
+    "\n  {secret}\n\nCode that the app shows: "
+)
+APP_PROMPT = (
+    "You have no second factor yet. Scan this with an authenticator app; it is shown only now:\n"
+    "\n{qr}\n\nor type in: {secret}\n\nCode that the app shows: "
+)
+WRONG_APP_CODE = "That is not the code of this app now; try the next one"
 NOT_AN_ANSWER = "That is not an answer this question takes"
 NO_SECOND_FACTOR_YET = "You have no second factor yet; without one you can log in for {days} more days"
 NEEDS_SECOND_FACTOR = "This login needs a second factor; log in interactively"

@@ -138,6 +138,40 @@ class HasLocalCode:
 
 
 @dataclass(frozen=True, slots=True)
+class MayEnrol:
+    """See whether ``user`` never had a second factor here. Answer: bool."""
+
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedApp:
+    """What somebody needs to set up an app: the secret in groups, and a QR code or nothing."""
+
+    secret: str = field(repr=False)
+    qr: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class OfferApp:
+    """Make a secret for a new app of ``user``, which is kept nowhere yet. Answer: ``OfferedApp``."""
+
+    user: str
+    drawn: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KeepApp:
+    """Enrol the app that this login was offered, if ``code`` is its. Answer: ``Passed``, or WRONG.
+
+    REUSED says that the user has an app by now.
+    """
+
+    user: str
+    code: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class StartPush:
     """Send a push, within the limits of ``user``. Answer: ``Started`` or ``NotStarted``."""
 
@@ -184,6 +218,9 @@ Step = (
     | Probe
     | Verify
     | HasLocalCode
+    | MayEnrol
+    | OfferApp
+    | KeepApp
     | StartPush
     | CheckPush
     | CancelPush

@@ -86,6 +86,16 @@ class Audit:
         fields = {"OUTCOME": Outcome.ALLOW, "USER": user, "IDENTITY": identity}
         self._write("enrolment", f"{user} was enrolled", fields, warning=True)
 
+    def app(self, user: str, by: str, what: str = "enrolled") -> None:
+        """Write that somebody's authenticator app, or recovery codes, came or went, and who wanted that."""
+        fields = {"OUTCOME": Outcome.ALLOW, "USER": user, "BY": by, "EVIDENCE": what}
+        self._write("enrolment", f"{user}: {what}, by {by}", fields, warning=True)
+
+    def code_issued(self, user: str, by: str, valid: float) -> None:
+        """Write that a helpdesk code was issued, and by whom."""
+        fields = {"OUTCOME": Outcome.ALLOW, "USER": user, "BY": by, "EVIDENCE": f"valid={valid:.0f}"}
+        self._write("code_issued", f"a code for {user} was issued by {by}", fields, warning=True)
+
     def unlock(self, user: str, by: str) -> None:
         """Write that somebody's wrong codes were forgotten, and who wanted that."""
         fields = {"OUTCOME": Outcome.ALLOW, "USER": user, "BY": by}

@@ -21,6 +21,7 @@ from starlingd.core.pushes import PushLedger
 from starlingd.core.steps import ShuttingDown
 from starlingd.ports import Unavailable
 from starlingd.server import metrics, notify, processes
+from starlingd.server.codecommands import CodeCommands
 from starlingd.server.commands import Commands
 from starlingd.server.control import Control
 from starlingd.server.guesses import Guesses
@@ -81,8 +82,9 @@ class Daemon:
         listener = Listener(self._host, self._sock)
         services = [self._stop.wait(), listener.run(), self._sweep(), self._stay_alive(), self._provisioning.run()]
         commands = Commands(self._host, self._provisioning, lambda: listener.waiting)
+        codes = CodeCommands(self._host)
         if self._control is not None:
-            services.append(Control(self._host, self._control, self.reload, commands.all()).run())
+            services.append(Control(self._host, self._control, self.reload, {**commands.all(), **codes.all()}).run())
         end_metrics = self._serve_metrics(lambda: listener.waiting)
         notify.ready(sentence if self._host.recovered else STATE_UNUSABLE)
         tasks = [asyncio.create_task(service) for service in services]

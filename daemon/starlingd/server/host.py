@@ -19,7 +19,7 @@ from starlingd.server.probe import Probe
 from starlingd.server.trials import Trials
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from starlingd.core.provisioning import Loop
     from starlingd.core.pushes import PushLedger
@@ -89,6 +89,8 @@ class Host:
     current: Current | None
     enrolments: Enrolments
     local: LocalCodes
+    draw: Callable[[str], str]
+    """Draws a text as a QR code."""
     attempts: Attempts = field(default_factory=Attempts)
     decoy: Decoy = field(default_factory=Decoy)
     guesses: Guesses = field(default_factory=lambda: Guesses(Failures()))

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pam_starling.protocol import MAX_ANSWER
-from starlingd.core import steps
+from starlingd.core import otp, steps
 from starlingd.core.enrolment import NO_SAY
 from starlingd.core.failures import DAY
 from starlingd.core.localcodes import Passed
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from starlingd.core.policy import Groups, Mapped
     from starlingd.server.channel import Channel
     from starlingd.server.host import Current, Host
+    from starlingd.server.localcodes import Offer
 
 log = logging.getLogger("starlingd.performer")
 T = TypeVar("T")
@@ -64,6 +65,7 @@ class Performer:
         self.account: Account | None = None
         self.reused = False
         self._provisioned = ""
+        self._offer: Offer | None = None
         self._push_waits = False
         """Whether this login's own push has no answer yet: only then is the user's place this login's to give back."""
         self._performers: dict[type[steps.Step], Callable[[Any], Awaitable[Any]]] = {
@@ -81,6 +83,9 @@ class Performer:
             steps.Probe: self._probe,
             steps.Verify: self._verify,
             steps.HasLocalCode: self._has_local_code,
+            steps.MayEnrol: self._may_enrol,
+            steps.OfferApp: self._offer_app,
+            steps.KeepApp: self._keep_app,
             steps.StartPush: self._start_push,
             steps.CheckPush: self._check_push,
             steps.CancelPush: self._cancel_push,
@@ -215,6 +220,24 @@ class Performer:
 
     async def _has_local_code(self, step: steps.HasLocalCode) -> bool:
         return await self._host.local.has_any(step.user, self._current.rules.fallback)
+
+    async def _may_enrol(self, step: steps.MayEnrol) -> bool:
+        return await self._host.local.may_enrol(step.user)
+
+    async def _offer_app(self, step: steps.OfferApp) -> steps.OfferedApp:
+        host = self._host
+        self._offer = host.local.offer(step.user, host.gateway, self._current.rules.apps)
+        qr = await host.pools.patterns.run(MATCH_WAIT, host.draw, self._offer.uri) if step.drawn else ""
+        return steps.OfferedApp(otp.in_groups(self._offer.secret), qr)
+
+    async def _keep_app(self, step: steps.KeepApp) -> Check | Passed:
+        if self._offer is None or self._offer.token.user != step.user:
+            raise AssertionError("an app is kept that was never offered")
+        window = self._current.rules.apps.window
+        kept = await self._host.local.keep(self._offer, step.code, self._current.vault, window, replaces=False)
+        if isinstance(kept, Passed):
+            self._host.audit.app(step.user, step.user, "an app was enrolled while logging in")
+        return kept
 
     async def _disown(self, identity: str, user: str) -> None:
         """Note that the service no longer knows an id that provisioning made."""
