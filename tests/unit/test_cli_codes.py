@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
@@ -59,11 +60,11 @@ def test_an_app_is_enrolled_by_typing_its_code_and_not_before(tmp_path: Path) ->
 
 
 def test_enrol_shows_a_qr_code_the_uri_and_the_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def test(bastion: Bastion, whole: Whole) -> None:
+    async def test(_: Bastion, whole: Whole) -> None:
         monkeypatch.setattr("starlingd.server.localcodes.secrets.token_bytes", lambda size: SECRET[:size])
         result = await starlingctl_with(whole, now_of(BASE32) + "\n", "totp", "enrol", "alice")
         assert result.exit_code == 0, result.output
-        assert f"otpauth://totp/alice@bastion?secret={BASE32}" in result.output
+        assert f"otpauth://totp/alice@localhost?secret={BASE32}" in result.output
         assert "Secret: GEZD GNBV GY3T QOJQ GEZD GNBV GY3T QOJQ" in result.output
         assert "\N{FULL BLOCK}" * 37 in result.output
         assert "alice logs in with this app from now on" in result.output
@@ -81,8 +82,6 @@ def test_enrol_shows_a_qr_code_the_uri_and_the_secret(tmp_path: Path, monkeypatc
 
 async def starlingctl_with(whole: Whole, typed: str, *arguments: str) -> Result:
     """Run starlingctl with something on its standard input."""
-    import asyncio  # noqa: PLC0415  only here
-
     command = ["--socket", str(whole.control), *arguments]
     return await asyncio.to_thread(CliRunner().invoke, main, command, input=typed)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from starlingd import VERSION
-from starlingd.cli import check, codes, explain, grace, join, operate, provision, sessions, status, user
+from starlingd.cli import backup, check, codes, explain, grace, join, operate, provision, sessions, status, user
 from starlingd.cli.doctor.command import doctor
 from starlingd.cli.logintest.command import login_test
 from starlingd.cli.pam import commands as pam
@@ -46,5 +46,7 @@ for command in (
     codes.totp,
     codes.recovery,
     codes.code,
+    backup.backup,
+    backup.restore,
 ):
     main.add_command(command)
