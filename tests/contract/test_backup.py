@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from starlingd.adapters.sqlite import backup
+from starlingd.adapters.sqlite import SqliteStore, backup
 from starlingd.adapters.sqlite.backup import Saved, Unusable, copy_of, put_back, seal, unseal
-from starlingd.adapters.sqlite import SqliteStore
 from starlingd.core.otp import Token
 
 PASSPHRASE = "correct horse battery staple"

@@ -91,9 +91,9 @@ def put_back(saved: Saved, state: Path) -> None:
     try:
         new.write_bytes(saved.state)
         _check(new)
+        owner = (state if state.exists() else state.parent).stat()
+        os.chown(new, owner.st_uid, owner.st_gid)
         if state.exists():
-            old = state.stat()
-            os.chown(new, old.st_uid, old.st_gid)
             _keep_old(state, state.with_name(f"{state.name}.before-restore"))
         for rest in ("-wal", "-shm"):
             state.with_name(state.name + rest).unlink(missing_ok=True)
