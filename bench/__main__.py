@@ -2,7 +2,7 @@
 
 import sys
 
-from bench import black_hole, grace, overhead, provisioning, ssh, waiting
+from bench import black_hole, grace, overhead, provisioning, ssh, totp, waiting
 
 ALL = {
     "overhead": overhead.main,
@@ -11,6 +11,7 @@ ALL = {
     "grace": grace.main,
     "ssh": ssh.main,
     "provisioning": provisioning.main,
+    "totp": totp.main,
 }
 
 

@@ -10,8 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,14 +59,21 @@ class Live:
         return sum(1 for _ in Path(f"/proc/{self.process.pid}/fd").iterdir())
 
 
-@contextmanager
-def daemon(identities: dict[str, str], url: str, credential: str, ca_file: str) -> Iterator[Live]:
+def daemon(identities: dict[str, str], url: str, credential: str, ca_file: str) -> AbstractContextManager[Live]:
     """Start a daemon whose NSS has the users of ``identities`` too, mapped to those; all else is as by default."""
+    return running(_configuration(identities, url, credential, ca_file), identities)
+
+
+@contextmanager
+def running(configuration: str, users: Iterable[str], fill: Callable[[Path], None] | None = None) -> Iterator[Live]:
+    """Start a daemon whose NSS has these users too; ``fill`` may prepare its state file before."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, max(OPEN_FILES, _hard_limit())))
     with tempfile.TemporaryDirectory(prefix="pam-starling-bench-") as name:
         folder = Path(name)
-        _write(folder / "starling.conf", _configuration(identities, url, credential, ca_file), 0o600)
-        _write(folder / "passwd", Path("/etc/passwd").read_text(encoding="utf-8") + _passwd(identities), 0o644)
+        _write(folder / "starling.conf", configuration, 0o600)
+        _write(folder / "passwd", Path("/etc/passwd").read_text(encoding="utf-8") + _passwd(users), 0o644)
+        if fill is not None:
+            fill(folder / "state.db")
         process = subprocess.Popen(
             [
                 *("unshare", "--mount", "--propagation", "private"),

@@ -36,6 +36,7 @@ class Candidate:
     name: str
     line: str
     answer: str = ""
+    user: str = "root"
     cpu: list[float] = field(default_factory=list)
     wall: list[float] = field(default_factory=list)
 
@@ -48,7 +49,7 @@ class Candidate:
         """Authenticate once, in a process of its own, and note what it cost."""
         began = time.perf_counter()
         process = subprocess.Popen(  # the only arguments are ours
-            ["/usr/bin/pamtester", self.service, "root", "authenticate"],
+            ["/usr/bin/pamtester", self.service, self.user, "authenticate"],
             env={"PATH": "/usr/bin"},  # as sshd's: no PYTHONPATH that every import would search first
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -82,7 +83,23 @@ def install(lib: Path) -> Path:
 def candidates(work: Path, socket: Path) -> list[Candidate]:
     """Make the lines to compare."""
     (work / "empty.py").write_text(EMPTY, encoding="ascii")
-    entry = install(work / "lib")
+    return [
+        Candidate("pam_permit", "auth required pam_permit.so"),
+        Candidate("empty_pam_python", f"auth required pam_python.so {work / 'empty.py'}"),
+        ours(install(work / "lib"), socket),
+        *others(work),
+    ]
+
+
+def ours(entry: Path, socket: Path) -> Candidate:
+    """Make our line, with a daemon of the benchmark's."""
+    own = Candidate("pam_starling", "")
+    own.line = f"auth required pam_python.so {entry} services={own.service} socket={socket}"
+    return own
+
+
+def others(work: Path) -> list[Candidate]:
+    """Make the lines of the two common modules for one-time codes."""
     # HOTP without a second use check would not authenticate twice; these two use time-based codes with a wide window.
     google = work / "google"
     google.write_text('GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\n" WINDOW_SIZE 21\n" TOTP_AUTH\n', encoding="ascii")
@@ -90,12 +107,7 @@ def candidates(work: Path, socket: Path) -> list[Candidate]:
     oath = work / "oath"
     oath.write_text(f"HOTP root - {OATH_KEY}\n", encoding="ascii")
     oath.chmod(0o600)
-    own = Candidate("pam_starling", "")
-    own.line = f"auth required pam_python.so {entry} services={own.service} socket={socket}"
     return [
-        Candidate("pam_permit", "auth required pam_permit.so"),
-        Candidate("empty_pam_python", f"auth required pam_python.so {work / 'empty.py'}"),
-        own,
         Candidate(
             "pam_google_authenticator",
             f"auth required pam_google_authenticator.so secret={google} user=root no_increment_hotp",

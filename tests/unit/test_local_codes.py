@@ -14,6 +14,8 @@ from starlingd.adapters.vault import Vault, new_key
 from starlingd.core import otp
 from starlingd.core.rules import FailMode, Fallback, Grace, NotEnrolled, Provider, Rules, Unenrolled
 from starlingd.ports import Fault, Unavailable
+from starlingd.server.control import hypothetical
+from starlingd.server.explain import explain
 from tests.daemon_under_test import RIGHT_CODE, Bastion, Connection, Module, on_bastion
 
 NUMBERS = itertools.count()
@@ -101,7 +103,7 @@ def test_ten_parallel_logins_with_one_code_are_one_login() -> None:
     run(test, replace(ALONE, max_attempts=1))
 
 
-def test_ten_parallel_guesses_count_ten_and_lock_the_user() -> None:
+def test_no_more_guesses_than_allowed_are_checked_however_many_come_at_once() -> None:
     async def test(bastion: Bastion) -> None:
         results = await asyncio.gather(*(told(bastion, wrong()) for _ in range(10)))
         assert {each["result"] for each in results} == {"maxtries"}
@@ -110,6 +112,14 @@ def test_ten_parallel_guesses_count_ten_and_lock_the_user() -> None:
         assert (locked["result"], locked["reason"]) == ("maxtries", "too_many_attempts")
 
     run(test, replace(ALONE, max_attempts=1))
+
+
+def test_ten_parallel_guesses_count_ten() -> None:
+    async def test(bastion: Bastion) -> None:
+        await asyncio.gather(*(told(bastion, wrong()) for _ in range(10)))
+        assert len(bastion.store.failures(0.0)) == 10
+
+    run(test, replace(ALONE, max_attempts=1, max_failures=50))
 
 
 @pytest.mark.parametrize("user", ["alice", "nobody-here"])
@@ -417,3 +427,22 @@ def test_who_ever_had_a_second_factor_enrols_no_other_one() -> None:
         assert asked == ["Code: "] * 3 + ["not_enrolled"]
 
     run(test, ENROLLING)
+
+
+@pytest.mark.parametrize(
+    ("rules", "app", "step"),
+    [
+        (ALONE, True, ("app", "enrolled")),
+        (ALONE, False, ("warning", "has no authenticator app")),
+        (ENROLLING, False, ("app", "none yet: one is enrolled while logging in")),
+    ],
+)
+def test_explain_tells_whether_there_is_an_app(rules: Rules, *, app: bool, step: tuple[str, str]) -> None:
+    async def test(bastion: Bastion) -> None:
+        assert bastion.host.current
+        login = hypothetical({"user": "alice"})
+        plan = await explain(bastion.host, bastion.host.current, login, bastion.host.moment())
+        assert (plan.ending, plan.identity) == ("second_factor", "alice")
+        assert (plan.steps[-1].step, plan.steps[-1].result) == step
+
+    run(test, rules, app=app)

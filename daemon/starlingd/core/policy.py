@@ -45,6 +45,7 @@ EXEMPTIONS = frozenset({Reason.BREAK_GLASS, Reason.EXEMPT_USER_LIST, Reason.EXEM
 """Why somebody is let in without being asked, whoever he is."""
 
 DISABLED = "the directory's entry is disabled or has expired"
+NO_APP = "has no authenticator app"
 NOT_DIGITS = "the identity is not all digits, as Starling's ids are"
 
 _CODE = re.compile(r"[0-9]{6,12}", re.ASCII)

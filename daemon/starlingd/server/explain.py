@@ -11,7 +11,7 @@ from starlingd.core.conversation import ACCOUNT_RULE, plan_login
 from starlingd.core.enrolment import NO_SAY
 from starlingd.core.model import Reason
 from starlingd.core.policy import Decided, Ending
-from starlingd.core.rules import WithoutSecondFactor
+from starlingd.core.rules import NotEnrolled, Provider, WithoutSecondFactor
 from starlingd.ports import Unavailable
 from starlingd.server.lookups import Lookups
 
@@ -42,6 +42,8 @@ async def explain(host: Host, current: Current, login: Login, at: Moment, *, by_
         plan = _in_account_hook(plan, current.rules)
     if plan.ending is not Ending.SECOND_FACTOR or known.account is None:
         return plan
+    if current.rules.provider is Provider.TOTP:
+        plan = replace(plan, steps=(*plan.steps, await _app(host, current.rules, known.account.name)))
     user, place = known.account.name, policy.place_of(login)
     until = host.guesses.locked_until(user, place, current.rules)
     if until is None:
@@ -49,6 +51,15 @@ async def explain(host: Host, current: Current, login: Login, at: Moment, *, by_
     seconds = until - time.monotonic()
     step = Decided("attempts", f"too many wrong codes; none is taken for {seconds:.0f} s", "auth.max_failures")
     return replace(plan, ending=Ending.DENY, reason=Reason.TOO_MANY_ATTEMPTS, rule=step.rule, steps=(*plan.steps, step))
+
+
+async def _app(host: Host, rules: Rules, user: str) -> Decided:
+    """Tell whether somebody has an authenticator app, or may enrol one on the way in."""
+    if await host.pools.store.run(WAIT, host.store.token, user) is not None:
+        return Decided("app", "enrolled", policy.PROVIDER_RULE)
+    if rules.not_enrolled.action is NotEnrolled.ENROL and await host.local.may_enrol(user):
+        return Decided("app", "none yet: one is enrolled while logging in", "auth.not_enrolled")
+    return Decided("warning", policy.NO_APP, policy.PROVIDER_RULE)
 
 
 def _in_account_hook(plan: Plan, rules: Rules) -> Plan:

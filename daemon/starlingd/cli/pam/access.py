@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from starlingd.cli.daemon import NoAnswer, try_to_ask
 from starlingd.cli.pam.stack import Mode
+from starlingd.core.policy import NO_APP
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -125,7 +126,10 @@ def _daemons_reasons(user: str, service: str) -> Iterable[str]:
         yield f"would be refused: {plan['reason']}" + (f" ({plan['rule']})" if plan["rule"] else "")
     elif plan["outcome"] == "second_factor":
         warnings = [step["result"] for step in plan["steps"] if step["step"] == "warning"]
-        yield from (f"is neither exempt nor mapped to anybody: {warning}" for warning in warnings)
+        yield from (
+            warning if warning == NO_APP else f"is neither exempt nor mapped to anybody: {warning}"
+            for warning in warnings
+        )
 
 
 def _is_for_a_robot(line: str) -> bool:
