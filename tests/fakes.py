@@ -183,6 +183,7 @@ class MemoryStore:
         self._fail()
         _must_be_text(user)
         self.recoveries[user] = kept
+        self.veterans.add(user)
 
     def use_recovery(self, user: str, digest: bytes) -> int | None:
         """Use up a recovery code."""

@@ -209,7 +209,7 @@ class Store(Protocol):
         """Tell what is kept of a user's recovery codes; None when none is left."""
 
     def save_recovery(self, user: str, kept: Recovery) -> None:
-        """Keep recovery codes in place of the user's old ones."""
+        """Keep recovery codes in place of the user's old ones; whoever has any ever had a second factor here."""
 
     def use_recovery(self, user: str, digest: bytes) -> int | None:
         """Use up the recovery code with this hash, and tell how many are left; None when there is no such code."""

@@ -112,3 +112,13 @@ def test_a_helpdesk_code_is_used_up_and_replaced(store: Store) -> None:
     store.save_helpdesk_code(replace(CODE, digest=b"newer"))
     assert store.use_helpdesk_code("alice", b"digest") is None
     assert store.use_helpdesk_code("alice", b"newer") == replace(CODE, digest=b"newer")
+
+
+def test_whoever_was_given_an_app_or_recovery_codes_ever_had_a_second_factor(store: Store) -> None:
+    store.save_helpdesk_code(CODE)
+    assert not store.had_second_factor("alice")
+    store.save_recovery("alice", KEPT)
+    store.save_token(replace(ALICE, user="bob"), replace=False)
+    assert store.forget_token("bob")
+    assert store.had_second_factor("alice")
+    assert store.had_second_factor("bob")

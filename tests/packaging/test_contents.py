@@ -114,6 +114,11 @@ def test_dpkg_asks_about_the_configuration_and_the_profile_alone(deb: Path) -> N
     assert sorted(listed.split()) == ["/etc/apparmor.d/starlingd", "/etc/pam-starling/starling.conf"]
 
 
+def test_zsh_can_read_its_completion() -> None:
+    completion = TREE / "etc" / "completion" / "_starlingctl"
+    subprocess.run(["/usr/bin/zsh", "-f", "-n", str(completion)], check=True)
+
+
 def test_lintian_finds_nothing(deb: Path) -> None:
     found = subprocess.run(
         ["/usr/bin/lintian", "--allow-root", "--fail-on", "error,warning", str(deb)],

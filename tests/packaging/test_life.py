@@ -87,6 +87,25 @@ def test_a_command_is_not_led_astray_by_the_directory_it_is_called_in(installed:
     assert "check-config" in installed.shell("cd /tmp/trap && PYTHONPATH=/tmp/trap starlingctl --help")
 
 
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("starlingctl pam en", ["enable"]),
+        ("starlingctl pro", ["provision"]),
+        ("starlingctl grace ", ["forget", "list"]),
+        ("starlingctl totp enrol --re", ["--replace"]),
+    ],
+)
+def test_bash_completes_commands_and_options(installed: Machine, typed: str, offered: list[str]) -> None:
+    words = typed.split(" ")
+    script = (
+        ". /usr/share/bash-completion/completions/starlingctl\n"
+        f"COMP_WORDS=({' '.join(repr(word) for word in words)}) COMP_CWORD={len(words) - 1}\n"
+        "compopt() { :; }\n_starlingctl\nprintf '%s\\n' \"${COMPREPLY[@]}\"\n"
+    )
+    assert sorted(installed.run("bash", text=script).split()) == offered
+
+
 # --- upgrading ----------------------------------------------------------------------------------------------------
 
 

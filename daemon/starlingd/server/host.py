@@ -100,6 +100,8 @@ class Host:
 
     started: float = field(default_factory=time.time)
     """When the daemon started, in wall-clock seconds."""
+    local_calls: Decoy = field(default_factory=Decoy)
+    """How checking a code of this host's own went, for strangers to replay."""
     directory_calls: Decoy = field(default_factory=Decoy)
     """How the last call of the directory went; it is never replayed."""
 

@@ -196,14 +196,14 @@ class Performer:
 
     async def _check(self, step: steps.Verify) -> Check | Passed:
         local = step.local or self._current.rules.provider is Provider.TOTP
-        kind = "local" if local else "verify"
+        watch = self._host.local_calls if local else self._host.decoy
         if step.identity is None:
-            await self._host.decoy.replay(kind)
+            await watch.replay("verify")
             return Check.WRONG
         passed = await self._host.local.issued(step.user, step.code, self._host.moment())
         if passed is not None:
             return passed
-        with self._host.decoy.observe(kind):
+        with watch.observe("verify"):
             if local:
                 return await self._check_here(step)
             check = await self._call(self._current.provider.verify, step.identity, step.code)

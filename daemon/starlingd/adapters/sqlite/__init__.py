@@ -306,6 +306,7 @@ class SqliteStore:
         """Keep recovery codes in place of the old ones."""
         with self._file.transaction() as database:
             database.execute("delete from recovery where user = ?", [user])
+            _put(database, "veterans", {"user": user})
             for digest in kept.digests:
                 _put(database, "recovery", {"user": user, "digest": digest, "salt": kept.salt})
 
