@@ -23,7 +23,8 @@ PACKAGES = (
     "slapd ldap-utils samba samba-ad-dc samba-ad-provision samba-dsdb-modules samba-vfs-modules winbind "
     "libpam-google-authenticator libpam-oath oathtool rsync git iproute2 procps util-linux ca-certificates "
     # what builds the package and the bastion
-    "build-essential debhelper apparmor dh-apparmor dh-python dpkg-dev fakeroot lintian scdoc docker.io mmdebstrap zsh"
+    "build-essential debhelper apparmor dh-apparmor dh-python dpkg-dev fakeroot lintian scdoc docker.io mmdebstrap "
+    "piuparts zsh"
 ).split()
 
 

@@ -40,13 +40,24 @@ def installed(machine: Machine) -> Machine:
 def newer_deb(deb: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Offer the same package with a higher version and a module that can be told from the old one."""
     folder = tmp_path_factory.mktemp("newer")
-    tree, made = folder / "tree", folder / "newer.deb"
+    tree = unpacked(deb, folder, NEWER)
+    module = tree / "usr/lib/pam-starling/module/pam_starling/__init__.py"
+    module.write_text(module.read_text(encoding="utf-8") + f'NEWER = "{NEWER}"\n', encoding="utf-8")
+    return packed(tree, folder / "newer.deb")
+
+
+def unpacked(deb: Path, folder: Path, version: str) -> Path:
+    """Unpack the package and give it another version."""
+    tree = folder / "tree"
     subprocess.run(["/usr/bin/dpkg-deb", "-R", str(deb), str(tree)], check=True)
     control = tree / "DEBIAN" / "control"
     lines = control.read_text(encoding="utf-8").splitlines()
-    changed = [f"Version: {NEWER}" if line.startswith("Version:") else line for line in lines]
+    changed = [f"Version: {version}" if line.startswith("Version:") else line for line in lines]
     control.write_text("\n".join(changed) + "\n", encoding="utf-8")
-    module = tree / "usr/lib/pam-starling/module/pam_starling/__init__.py"
-    module.write_text(module.read_text(encoding="utf-8") + f'NEWER = "{NEWER}"\n', encoding="utf-8")
+    return tree
+
+
+def packed(tree: Path, made: Path) -> Path:
+    """Make a package of a tree."""
     subprocess.run(["/usr/bin/dpkg-deb", "--root-owner-group", "-b", str(tree), str(made)], check=True)
     return made

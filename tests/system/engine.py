@@ -179,13 +179,18 @@ def _make_base(on: Engine) -> None:
     try:
         on.docker("pull", "-q", BASE)
     except RuntimeError:
-        CACHE.mkdir(parents=True, exist_ok=True)
-        tar, half = CACHE / "bookworm.tar", CACHE / f"bookworm.{os.getpid()}.tar"
-        if not tar.exists():
-            command = ["mmdebstrap", "--quiet", "--variant=minbase", "--include=ca-certificates", "bookworm", str(half)]
-            subprocess.run(command, check=True)
-            half.rename(tar)
-        on.docker("import", str(tar), BASE)
+        on.docker("import", str(minimal("bookworm")), BASE)
+
+
+def minimal(release: str) -> Path:
+    """Make a minimal Debian from the packages, once, and tell the tar it lies in."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    tar, half = CACHE / f"{release}.tar", CACHE / f"{release}.{os.getpid()}.tar"
+    if not tar.exists():
+        command = ["mmdebstrap", "--quiet", "--variant=minbase", "--include=ca-certificates", release, str(half)]
+        subprocess.run(command, check=True)
+        half.rename(tar)
+    return tar
 
 
 def _await(started: Engine, daemon: subprocess.Popen[bytes], run: Path) -> None:
