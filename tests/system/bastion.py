@@ -167,9 +167,11 @@ class Bastion(Machine):
 
 
 @contextlib.contextmanager
-def bastion(engine: Engine, sandbox: Sandbox, work: Path, name: str = "bastion") -> Iterator[Bastion]:
+def bastion(
+    engine: Engine, sandbox: Sandbox, work: Path, name: str = "bastion", image: str = IMAGE
+) -> Iterator[Bastion]:
     """Boot a bastion, offer it when systemd is up, and take it away."""
-    with booted(engine, IMAGE, name) as machine:
+    with booted(engine, image, name) as machine:
         started = Bastion(engine, machine.name, sandbox, work)
         if not (work / "id").exists():
             subprocess.run(["/usr/bin/ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(work / "id")], check=True)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 CACHE = Path("/var/cache/pam-starling-dev")
 RUN = Path("/run/pam-starling-dev")
 DATA = Path("/var/lib/pam-starling-dev")
-BASE = "debian:bookworm"
+BOOKWORM, TRIXIE = "bookworm", "trixie"
 BARE = "pam-starling-bare"
 """All but the package: what an administrator installs it on."""
 IMAGE = "pam-starling-bastion"
@@ -157,10 +157,16 @@ def confinement() -> tuple[str, ...]:
     return ("--security-opt", "apparmor=unconfined")  # docker's own profile would not let systemd change to ours
 
 
-def build_image(on: Engine, deb: Path, people: list[str]) -> None:
+def image_of(release: str, image: str = IMAGE) -> str:
+    """Name an image of a release."""
+    return image if release == BOOKWORM else f"{image}-{release}"
+
+
+def build_image(on: Engine, deb: Path, people: list[str], release: str = BOOKWORM) -> None:
     """Build the images with and without the package; the layers below it are kept from run to run."""
-    if not on.docker("images", "-q", BASE).strip():
-        _make_base(on)
+    base = f"debian:{release}"
+    if not on.docker("images", "-q", base).strip():
+        _make_base(on, release)
     context = RUN / f"context-{os.getpid()}"
     context.mkdir()
     try:
@@ -168,18 +174,20 @@ def build_image(on: Engine, deb: Path, people: list[str]) -> None:
         shutil.copy(deb, context)
         (context / "people.txt").write_text("".join(f"{name}\n" for name in people), encoding="ascii")
         for stage, image in (("bare", BARE), ("bastion", IMAGE)):
-            on.docker("build", "--network=host", "-q", "--target", stage, "-t", image, str(context))
+            named = ("--build-arg", f"BASE={base}", "--target", stage, "-t", image_of(release, image))
+            on.docker("build", "--network=host", "-q", *named, str(context))
         on.docker("image", "prune", "-f")
     finally:
         shutil.rmtree(context)
 
 
-def _make_base(on: Engine) -> None:
+def _make_base(on: Engine, release: str) -> None:
     """Pull Debian, or make it from the packages where no image can be pulled."""
+    base = f"debian:{release}"
     try:
-        on.docker("pull", "-q", BASE)
+        on.docker("pull", "-q", base)
     except RuntimeError:
-        on.docker("import", str(minimal("bookworm")), BASE)
+        on.docker("import", str(minimal(release)), base)
 
 
 def minimal(release: str) -> Path:

@@ -13,6 +13,7 @@ import logging
 import pwd
 import socket
 import struct
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -115,7 +116,9 @@ class Control:
 
     async def run(self) -> None:
         """Answer for ever."""
-        server = await asyncio.start_unix_server(self._serve, sock=self._sock, limit=LONGEST_REQUEST)
+        # The socket is systemd's: from Python 3.13 on asyncio would try to remove it.
+        ours: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+        server = await asyncio.start_unix_server(self._serve, sock=self._sock, limit=LONGEST_REQUEST, **ours)
         async with server:
             await server.serve_forever()
 
