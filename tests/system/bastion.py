@@ -59,7 +59,7 @@ class Bastion(Machine):
         self.write_configuration(starling, **sections)
         self.use_recipe(mode)
         recipe = self.shell(f"cat {RECIPES}/{mode}.sshd.conf")
-        self.write("/etc/ssh/sshd_config.d/00-starling.conf", f"MaxStartups 200\n{sshd}\n{recipe}")
+        self.write("/etc/ssh/sshd_config.d/00-starling.conf", f"{sshd}\nMaxStartups 200\n{recipe}")
         # Tests restart sshd more often than systemd's start limit would let them.
         # The state goes too: pushes that an earlier test left unanswered would count.
         self.shell(

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 from starlingd.core import policy
 from starlingd.core.failures import DAY, Failures
 from starlingd.core.pushes import PushLedger
-from starlingd.core.steps import ShuttingDown
 from starlingd.ports import Unavailable
 from starlingd.server import metrics, notify, processes
 from starlingd.server.codecommands import CodeCommands
@@ -94,7 +93,7 @@ class Daemon:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-        await listener.end_sessions(ShuttingDown(), STOP_TIME)
+        await listener.end_sessions(STOP_TIME)
         await self._provisioning.close()
         naming.cancel()
         if self._host.errands:

@@ -19,7 +19,6 @@ from starlingd.server.session import Session
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from starlingd.core.steps import Interrupted
     from starlingd.server.host import Host
 
 MOST_SESSIONS = 4096
@@ -78,10 +77,10 @@ class Listener:
                 continue
             self._admit(sock)
 
-    async def end_sessions(self, why: Interrupted, within: float) -> None:
-        """Answer every login that is waiting; return when all have ended or ``within`` seconds have passed."""
+    async def end_sessions(self, within: float) -> None:
+        """End every login that is waiting; return when all have ended or ``within`` seconds have passed."""
         for session in self._sessions.values():
-            session.interrupt(why)
+            session.stop()
         if self._sessions:
             await asyncio.wait(self._sessions, timeout=within)
 

@@ -64,6 +64,8 @@ class Performer:
         )
         self.account: Account | None = None
         self.reused = False
+        self.engaged = False
+        """Whether somebody was asked something, or a phone may have rung."""
         self._provisioned = ""
         self._offer: Offer | None = None
         self._push_waits = False
@@ -150,6 +152,7 @@ class Performer:
         return answer
 
     async def _inquire(self, step: steps.Ask | steps.Inquire) -> str:
+        self.engaged = True
         if not self._channel.send("ask", {"style": "echo_on" if step.echo else "echo_off", "text": step.text}):
             raise steps.HungUp
         op, fields = await self._channel.receive()
@@ -248,6 +251,7 @@ class Performer:
                 log.warning("that %s is not enrolled any more is not noted: %s", user, outage)
 
     async def _start_push(self, step: steps.StartPush) -> Started | NotStarted:
+        self.engaged = True
         rules, now = self._current.rules, time.monotonic()
         if self._host.guesses.locked_until(step.user, place_of(self._login), rules) is not None:
             return NotStarted.LOCKED

@@ -24,7 +24,7 @@ from starlingd.core.model import Outcome, Reason, Result, Unavailable, Verdict
 from starlingd.core.records import Claim, Record
 from starlingd.core.secondfactor import Facts
 from starlingd.core.sentences import TOO_MANY_SESSIONS
-from starlingd.core.steps import Interrupted, TimeUp
+from starlingd.core.steps import Interrupted, ShuttingDown, TimeUp
 from starlingd.core.verdicts import reason_of, refuse
 from starlingd.server.channel import Channel
 from starlingd.server.logins import Full, emergency
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable
 
+    from starlingd.core.attempts import Connection
     from starlingd.core.model import Account, Login
     from starlingd.core.rules import Rules
     from starlingd.core.steps import Conversation, Step
@@ -56,6 +57,8 @@ REFUSALS = {
     "open_session": Result.SESSION_ERR,
 }
 """What each operation is answered when nothing better can be said."""
+AT_ONCE = frozenset({"open_session", "close_session"})
+"""Operations that wait for nobody."""
 
 
 class Session:
@@ -72,7 +75,13 @@ class Session:
         self._operation = ""
         self._login: Login | None = None
         self._trial: Trial | None = None
+        self._performer: Performer | None = None
         self._login_id = str(uuid.uuid4())
+
+    def stop(self) -> None:
+        """End, since the daemon does. Sessions that open or close come to their end, which takes no time."""
+        if self._operation not in AT_ONCE:
+            self.interrupt(ShuttingDown())
 
     def interrupt(self, why: Interrupted) -> None:
         """End the conversation from outside; only the first reason counts."""
@@ -135,6 +144,9 @@ class Session:
 
     def _end_without_verdict(self, reason: Reason) -> None:
         """Refuse a call that was cut short: say so, write it down, and give back what it may have taken."""
+        if self._leaves_it_to_the_next():
+            self._host.logins.drop(self._login_id)
+            return
         result, login = REFUSALS.get(self._operation, Result.AUTH_ERR), self._login
         self._done(result, reason)
         if login is None or self._operation == "close_session":
@@ -159,7 +171,7 @@ class Session:
         attempts = self._host.attempts
         now = self._loop.time()
         facts = self._facts(current.rules, attempts.spent(connection, now), closed=attempts.closed(connection, now))
-        performer = Performer(self._host, current, self._channel, login, connection, self._login_id)
+        performer = self._perform_for(login, connection, current)
         verdict = await self._drive(converse(login, facts, current.rules), performer)
         if verdict.result is Result.MAXTRIES:
             attempts.close(connection, self._loop.time())
@@ -176,7 +188,7 @@ class Session:
             return
         now = self._loop.time()
         closed = any(self._host.attempts.closed(connection, now) for connection in connections_of(login))
-        performer = Performer(self._host, current, self._channel, login, connection_of(login), self._login_id)
+        performer = self._perform_for(login, connection_of(login), current)
         verdict = await self._drive(confirm(login, self._facts(current.rules, closed=closed), current.rules), performer)
         await self._conclude(login, performer, verdict, current.rules)
 
@@ -219,6 +231,18 @@ class Session:
             self._host.audit.session("session_close", lease.user, lease.service, lease, lease.reason)
         self._done(Result.SUCCESS, lease.reason if lease else Reason.NO_RECORD)
 
+    def _perform_for(self, login: Login, connection: Connection, current: Current) -> Performer:
+        self._performer = Performer(self._host, current, self._channel, login, connection, self._login_id)
+        return self._performer
+
+    def _leaves_it_to_the_next(self) -> bool:
+        """Tell whether a daemon that stops says nothing: the module then asks the next one, as after a crash.
+
+        Only where nobody has been asked anything, and no phone has rung.
+        """
+        engaged = self._performer is not None and self._performer.engaged
+        return isinstance(self._why, ShuttingDown) and not engaged
+
     def _facts(self, rules: Rules, spent: int = 0, *, closed: bool = False) -> Facts:
         observing = time.time() < rules.observe_until
         return Facts(self._host.gateway, f"{_random.randrange(100):02}", spent, closed, observing)
@@ -239,9 +263,15 @@ class Session:
 
     async def _conclude(self, login: Login, performer: Performer, verdict: Verdict, rules: Rules) -> None:
         """Keep the record of who is let in, then say so, then write it down; what cannot be kept is refused."""
+        if self._leaves_it_to_the_next():
+            self._host.logins.drop(self._login_id)
+            return
         user = performer.account.name if performer.account else login.user
         if verdict.lets_in and not login.is_test:
             verdict = await self._keep(self._record(login, performer.account, verdict, rules), verdict, rules)
+            if self._leaves_it_to_the_next():
+                self._host.logins.drop(self._login_id)
+                return
         sent = self._done(verdict.result, verdict.reason, verdict.sentence, verdict)
         if verdict.lets_in and not sent:
             verdict = refuse(Reason.HUNG_UP, REFUSALS[self._operation])
