@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from starlingd.core.model import PushStatus
 from starlingd.core.rules import Rules
 from starlingd.core.sentences import NOT_WORKING, TIME_UP
-from starlingd.core.steps import HungUp, ShuttingDown
 from starlingd.server.listener import Listener, bind
 from tests.daemon_under_test import RIGHT_CODE, Bastion, on_bastion
 from tests.wire import stack as pam
@@ -33,7 +32,7 @@ async def listening(bastion: Bastion, sshd: Stack) -> AsyncIterator[Listener]:
         task = asyncio.create_task(listener.run())
         try:
             yield listener
-            await listener.end_sessions(HungUp(), PATIENCE)
+            await listener.end_sessions(PATIENCE)
         finally:
             task.cancel()
             with suppress(asyncio.CancelledError):
@@ -112,7 +111,7 @@ def test_a_daemon_that_stops_tells_those_who_wait(sshd: Stack) -> None:
         bastion.provider.statuses = [PushStatus.PENDING]
         waiting = asyncio.create_task(pamtester(sshd, typed=b"\n", options=[ADDRESS]))
         assert await asyncio.to_thread(bastion.provider.polled.wait, PATIENCE)
-        await listener.end_sessions(ShuttingDown(), PATIENCE)
+        await listener.end_sessions(PATIENCE)
         outcome = await waiting
         assert (outcome.result, outcome.log) == (pam.AUTH_ERR, [])
         assert NOT_WORKING in outcome.shown
@@ -144,7 +143,7 @@ def test_a_client_who_hangs_up_in_mid_push_ends_the_polling(sshd: Stack, connect
         assert outcome.result == pam.AUTH_ERR
         assert len(outcome.log) == 1
         assert outcome.log[0].endswith("authenticate refused: the client hung up")
-        await listener.end_sessions(HungUp(), PATIENCE)
+        await listener.end_sessions(PATIENCE)
         [event] = bastion.events()
         assert (event["STARLING_OUTCOME"], event["STARLING_REASON"]) == ("deny", "hung_up")
         assert not bastion.store.kept
