@@ -54,9 +54,9 @@ class Terminal:
         data = answer if isinstance(answer, bytes) else answer.encode()
         os.write(self.descriptor, data + b"\n")
 
-    def await_text(self, text: str, patience: float = PATIENCE) -> None:
-        """Wait until ``text`` was shown."""
-        self._read_until(lambda: text in self.text, patience, repr(text))
+    def await_text(self, text: str, patience: float = PATIENCE, begun: int = 0) -> None:
+        """Wait until ``text`` was shown, behind the first ``begun`` characters."""
+        self._read_until(lambda: text in self.text[begun:], patience, repr(text))
 
     def await_end(self, patience: float = PATIENCE) -> int:
         """Wait for the command's end and return its exit status."""
