@@ -46,10 +46,10 @@ def bench(arguments: list[str]) -> int:
     return _python("-m", "bench", *arguments)
 
 
-def harness(_: list[str]) -> int:
-    """Leave a bastion and the sandbox running until Enter, and tell how to use them."""
+def harness(arguments: list[str]) -> int:
+    """Leave a bastion, a directory and the sandbox running to try configurations on, until ./dev harness down."""
     machine.prepare()
-    return _python("-m", "tests.system.demo", "--stay")
+    return _python("-m", "tests.harness", *arguments)
 
 
 def clean(_: list[str]) -> int:

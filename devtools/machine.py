@@ -24,7 +24,7 @@ PACKAGES = (
     "libpam-google-authenticator libpam-oath oathtool rsync git iproute2 procps util-linux ca-certificates "
     # what builds the package and the bastion
     "build-essential debhelper apparmor dh-apparmor dh-python dpkg-dev fakeroot lintian scdoc docker.io mmdebstrap "
-    "piuparts zsh"
+    "piuparts zsh docker-compose"
 ).split()
 
 

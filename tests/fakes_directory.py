@@ -7,10 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from starlingd.core.directory import Membership, Person
+from starlingd.core.rules import DirectoryPolicy, DirectorySchema, Tls
 from starlingd.ports import Fault, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+POLICY = DirectoryPolicy("d", ("ldaps://x",), "dc=x", DirectorySchema.RFC2307, Tls.LDAPS, "(uid={user})", "")
+"""A policy for tests to which it does not matter what a directory is reached by."""
 
 
 @dataclass(frozen=True)

@@ -59,12 +59,12 @@ directory {place}/db
 maxsize 1073741824
 index objectClass,uid,cn,mail,member,gidNumber{more_indexes} eq
 access to * by dn.exact="{reader}" read
-  by dn.exact="gidNumber=0+uidNumber=0,cn=peercred,cn=external,cn=auth" read by * auth
+  by dn.exact="gidNumber=0+uidNumber=0,cn=peercred,cn=external,cn=auth" write by * auth
 """
 
 
 class Slapd(Server):
-    """A slapd with a population."""
+    """A slapd with a population; root on the same machine may change it, over ldapi."""
 
     def __init__(
         self,
@@ -74,9 +74,12 @@ class Slapd(Server):
         size_limit: str = "unlimited",
         host: str = "127.0.0.1",
         more: str = "",
+        ports: tuple[int, int] | None = None,
+        names: tuple[str, ...] = (),
     ) -> None:
-        self.host = host
-        self.place, self.port, self.ldaps_port = place, free_port(), free_port()
+        self.host, self.names = host, ("localhost", host, *names)
+        self.place = place
+        self.port, self.ldaps_port = ports or (free_port(), free_port())
         self.schema = schema
         self.ldapi = f"ldapi://{quote(str(place / 'ldapi'), safe='')}"
         self.ca_file = place / "ca.pem"
@@ -112,9 +115,9 @@ class Slapd(Server):
         (self.place / "db").mkdir(parents=True)
         authority = trustme.CA(key_type=trustme.KeyType.ECDSA)
         authority.cert_pem.write_to_path(str(self.ca_file))
-        authority.issue_cert(
-            "localhost", self.host, key_type=trustme.KeyType.ECDSA
-        ).private_key_and_cert_chain_pem.write_to_path(str(self.place / "server.pem"))
+        authority.issue_cert(*self.names, key_type=trustme.KeyType.ECDSA).private_key_and_cert_chain_pem.write_to_path(
+            str(self.place / "server.pem")
+        )
         bis = self.place / "bis.schema"
         bis.write_text(BIS_SCHEMA)
         is_bis = self.schema is DirectorySchema.RFC2307BIS

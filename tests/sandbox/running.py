@@ -25,10 +25,10 @@ PATIENCE = 20.0
 
 @dataclass
 class Sandbox:
-    """A running sandbox. ``url`` serves tokens, service and phone alike."""
+    """A running sandbox. ``url`` serves tokens, service and phone alike; ``process`` is ours, if we started it."""
 
-    process: subprocess.Popen[bytes]
     state: Path
+    process: subprocess.Popen[bytes] | None = None
     url: str = ""
     users: dict[str, User] = field(default_factory=dict)
 
@@ -96,8 +96,21 @@ class Sandbox:
 
     def stop(self) -> None:
         """End the process."""
-        self.process.terminate()
-        self.process.wait(PATIENCE)
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(PATIENCE)
+
+    def await_readiness(self) -> None:
+        """Wait until it has written what its users need to know, and read that."""
+        ready, ends = self.state / "users.json", time.monotonic() + PATIENCE
+        while not ready.exists():
+            if (self.process is not None and self.process.poll() is not None) or time.monotonic() > ends:
+                raise RuntimeError("the sandbox did not start")
+            os.sched_yield()
+            time.sleep(0.02)
+        self.url = "https://" + (self.state / "listen").read_text(encoding="utf-8")
+        described = json.loads(ready.read_text(encoding="utf-8"))
+        self.users = {name: User(**user) for name, user in described.items()}
 
     def _call(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401  JSON of a test tool
         data = json.dumps(body).encode() if body is not None else None
@@ -122,21 +135,9 @@ def sandbox(*arguments: str, listen: str = "127.0.0.1:0") -> Iterator[Sandbox]:
         process = subprocess.Popen(
             [str(EXECUTABLE), "--listen", listen, "--state", folder, *arguments], stdout=subprocess.DEVNULL
         )
-        running = Sandbox(process, state)
+        running = Sandbox(state, process)
         try:
-            _await_readiness(running)
+            running.await_readiness()
             yield running
         finally:
             running.stop()
-
-
-def _await_readiness(running: Sandbox) -> None:
-    ready, ends = running.state / "users.json", time.monotonic() + PATIENCE
-    while not ready.exists():
-        if running.process.poll() is not None or time.monotonic() > ends:
-            raise RuntimeError("the sandbox did not start")
-        os.sched_yield()
-        time.sleep(0.02)
-    running.url = "https://" + (running.state / "listen").read_text(encoding="utf-8")
-    described = json.loads(ready.read_text(encoding="utf-8"))
-    running.users = {name: User(**user) for name, user in described.items()}

@@ -173,9 +173,7 @@ def bastion(
     """Boot a bastion, offer it when systemd is up, and take it away."""
     with booted(engine, image, name) as machine:
         started = Bastion(engine, machine.name, sandbox, work)
-        if not (work / "id").exists():
-            subprocess.run(["/usr/bin/ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(work / "id")], check=True)
-        _hand_out_keys(started)
+        hand_out_keys(started)
         try:
             yield started
         finally:
@@ -183,7 +181,11 @@ def bastion(
                 terminal.close()
 
 
-def _hand_out_keys(booted: Bastion) -> None:
+def hand_out_keys(booted: Bastion) -> None:
+    """Make the client's key, and let it log in as everybody."""
+    key = booted.work / "id"
+    if not key.exists():
+        subprocess.run(["/usr/bin/ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
     public = (booted.work / "id.pub").read_text(encoding="ascii")
     names = " ".join([*people(), "root"])
     booted.write("/root/key.pub", public)

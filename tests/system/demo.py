@@ -1,7 +1,7 @@
 """./dev demo: a real ssh login with a second factor, narrated.
 
-With a terminal, and with ``--stay``, the bastion stays up until Enter; otherwise the demo ends by itself, with status 0
-only if both logins worked and left their audit records.
+With a terminal the bastion stays up until Enter; otherwise the demo ends by itself, with status 0 only if both logins
+worked and left their audit records.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 def main() -> int:
     """Run the demo."""
-    stay = "--stay" in sys.argv[1:] or sys.stdin.isatty()
     tell("Building the package")
     deb = package.build()
     tell(f"{deb.name}: {deb.stat().st_size // 1024} KiB")
@@ -44,7 +43,7 @@ def main() -> int:
             log_in_by_push(bastion, sandbox)
             log_in_by_code(bastion, sandbox)
             show_audit(bastion)
-            if stay:
+            if sys.stdin.isatty():
                 wait_for_enter(bastion, sandbox)
     tell("Everything is taken away again.")
     return 0

@@ -27,13 +27,15 @@ BOOKWORM, TRIXIE = "bookworm", "trixie"
 BARE = "pam-starling-bare"
 """All but the package: what an administrator installs it on."""
 IMAGE = "pam-starling-bastion"
+STAGES = (("bare", BARE), ("bastion", IMAGE))
+SERVICES_STAGE = ("services", "pam-starling-services")
 PATIENCE = 60.0
 HERE = Path(__file__).parent
 BOOT = (
     "--cap-add", "SYS_ADMIN", "--tmpfs", "/run", "--tmpfs", "/run/lock",
-    "--cgroupns", "host", "-v", "/sys/fs/cgroup:/sys/fs/cgroup:rw",
+    "-v", "/sys/fs/cgroup:/sys/fs/cgroup:rw",
 )  # fmt: skip
-"""What a booted systemd needs (FIELD-FACTS)."""
+"""What a booted systemd needs (FIELD-FACTS), besides the control groups of the host, which the engine gives to all."""
 APPARMOR = Path("/sys/module/apparmor/parameters/enabled")
 PROFILE = HERE.parents[1] / "etc" / "apparmor" / "starlingd"
 
@@ -107,7 +109,7 @@ def _dockerd(run: Path, data: Path) -> Iterator[Engine]:
         daemon = subprocess.Popen(
             [
                 "/usr/bin/setpriv", "--pdeathsig", "TERM", "/usr/sbin/dockerd",
-                "--iptables=false", "--ip6tables=false", "--bridge=none",
+                "--iptables=false", "--ip6tables=false", "--bridge=none", "--default-cgroupns-mode=host",
                 "-H", f"unix://{started.socket}", "--pidfile", str(run / "dockerd.pid"),
                 "--data-root", str(data), "--exec-root", str(run / "exec"),
                 "--containerd-namespace", namespace, "--containerd-plugins-namespace", f"{namespace}-plugins",
@@ -162,7 +164,9 @@ def image_of(release: str, image: str = IMAGE) -> str:
     return image if release == BOOKWORM else f"{image}-{release}"
 
 
-def build_image(on: Engine, deb: Path, people: list[str], release: str = BOOKWORM) -> None:
+def build_image(
+    on: Engine, deb: Path, people: list[str], release: str = BOOKWORM, stages: tuple[tuple[str, str], ...] = STAGES
+) -> None:
     """Build the images with and without the package; the layers below it are kept from run to run."""
     base = f"debian:{release}"
     if not on.docker("images", "-q", base).strip():
@@ -173,7 +177,7 @@ def build_image(on: Engine, deb: Path, people: list[str], release: str = BOOKWOR
         shutil.copy(HERE / "Dockerfile", context)
         shutil.copy(deb, context)
         (context / "people.txt").write_text("".join(f"{name}\n" for name in people), encoding="ascii")
-        for stage, image in (("bare", BARE), ("bastion", IMAGE)):
+        for stage, image in stages:
             named = ("--build-arg", f"BASE={base}", "--target", stage, "-t", image_of(release, image))
             on.docker("build", "--network=host", "-q", *named, str(context))
         on.docker("image", "prune", "-f")

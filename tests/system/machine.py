@@ -52,13 +52,14 @@ def booted(engine: Engine, image: str, name: str) -> Iterator[Machine]:
         boot = (*BOOT, *confinement())
         engine.docker("run", "-d", "--name", container, "--hostname", name, "--network", engine.network, *boot, image)
         machine = Machine(engine, container)
-        _await_boot(machine)
+        await_boot(machine)
         yield machine
     finally:
         engine.docker("rm", "-f", "-v", container, check=False)
 
 
-def _await_boot(machine: Machine) -> None:
+def await_boot(machine: Machine) -> None:
+    """Wait until systemd has started everything."""
     ends = time.monotonic() + PATIENCE
     while (state := machine.run("systemctl", "is-system-running", check=False).strip()) != "running":
         assert time.monotonic() < ends, f"the machine is {state}: {machine.shell('systemctl --failed', check=False)}"

@@ -13,13 +13,12 @@ from click.testing import CliRunner
 from starlingd.cli.main import main
 from starlingd.core.directory import Person
 from starlingd.core.provisioning import Loop
-from starlingd.core.rules import Allow, DirectoryPolicy, DirectorySchema, GroupList, Provisioning, Rules, Tls
+from starlingd.core.rules import Allow, GroupList, Provisioning, Rules
 from starlingd.ports import Fault, Unavailable
 from tests.daemon_under_test import Bastion, Whole
-from tests.fakes_directory import FakeDirectory, FakeGroup
+from tests.fakes_directory import POLICY, FakeDirectory, FakeGroup
 from tests.unit.controlling import ask, controlled, starlingctl
 
-POLICY = DirectoryPolicy("d", ("ldaps://x",), "dc=x", DirectorySchema.RFC2307, Tls.LDAPS, "(uid={user})", "")
 RULES = Rules(provisioning=Provisioning("mail", "mobile"), directory=POLICY, groups=GroupList(Allow.NO_USER, ("idle",)))
 ESCAPE = "\x1b]0;owned\x07\x1b[2J"
 

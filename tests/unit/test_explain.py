@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from starlingd.core.rules import Allow, Question, Rules, UserList, WithoutSecondFactor
+from starlingd.core.directory import Person
+from starlingd.core.rules import Allow, Provisioning, Question, Rules, UserList, WithoutSecondFactor
 from starlingd.ports import Fault, Unavailable
 from tests.daemon_under_test import RIGHT_CODE, Bastion, Connection, Whole
+from tests.fakes_directory import POLICY, FakeDirectory
 from tests.unit.controlling import ADDRESS, CACHED, GRACE, KEY, ask, controlled
 
 QUESTION = Question(1, "why", "Why?", required=True)
@@ -84,6 +86,20 @@ def test_a_login_by_key_alone_is_explained_as_the_account_hook_decides_it(
         assert reason is None or done["reason"] == reason
 
     controlled(directory, test, replace(rules, without_second_factor=account))
+
+
+def test_whoever_would_be_enrolled_by_logging_in_is_asked_has_no_id_yet_and_is_no_warning(directory: Path) -> None:
+    async def test(bastion: Bastion, whole: Whole) -> None:
+        alice = Person("alice", "uid=alice", attributes={"mail": ("alice@example.org",), "mobile": ("+493012345678",)})
+        assert bastion.host.current is not None
+        bastion.host.current = replace(bastion.host.current, directory=FakeDirectory((alice,)))
+        told = (await ask(whole, "explain", user="alice"))["result"]
+        assert (told["outcome"], told["identity"]) == ("second_factor", None)
+        assert told["steps"][-1] == {
+            "step": "mapping", "result": "(to be enrolled)", "rule": "starling_auto_provision"
+        }  # fmt: skip
+
+    controlled(directory, test, Rules(directory=POLICY, provisioning=Provisioning("mail", "mobile")))
 
 
 def test_explain_tells_of_grace_the_limit_and_a_lock_out_as_a_login_would_find_them(directory: Path) -> None:

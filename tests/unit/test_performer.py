@@ -12,17 +12,14 @@ import pytest
 from starlingd.core.directory import Person
 from starlingd.core.model import Check, NotStarted, PushStatus
 from starlingd.core.rules import (
-    DirectoryPolicy,
-    DirectorySchema,
     ExemptResult,
     OnMappingFailure,
     Provisioning,
     Rules,
-    Tls,
 )
 from starlingd.ports import Fault, Unavailable
 from tests.daemon_under_test import RIGHT_CODE, Bastion, Connection, on_bastion
-from tests.fakes_directory import FakeDirectory
+from tests.fakes_directory import POLICY, FakeDirectory
 
 FAST = Rules(poll_interval=0)
 
@@ -110,9 +107,6 @@ def test_a_code_whose_login_hangs_up_while_it_is_checked_is_counted_on_disk_too(
     on_bastion(test)
 
 
-DIRECTORY = DirectoryPolicy("d", ("ldaps://x",), "dc=x", DirectorySchema.RFC2307, Tls.LDAPS, "(uid={user})", "")
-
-
 @pytest.mark.parametrize("user", ["alice", "nobody-here"])
 def test_the_directory_is_asked_about_strangers_too_and_its_outage_refuses_both(user: str) -> None:
     async def test(bastion: Bastion) -> None:
@@ -127,7 +121,7 @@ def test_the_directory_is_asked_about_strangers_too_and_its_outage_refuses_both(
         assert (await (await bastion.call("authenticate", user=user)).done())["reason"] == "directory_unavailable"
 
     on_bastion(
-        test, Rules(directory=DIRECTORY, mapping_attribute="employeeNumber", on_mapping_failure=OnMappingFailure.DENY)
+        test, Rules(directory=POLICY, mapping_attribute="employeeNumber", on_mapping_failure=OnMappingFailure.DENY)
     )
 
 
@@ -156,5 +150,5 @@ def test_observing_enrols_nobody_and_tells_that_somebody_would_be() -> None:
         assert bastion.store.enrolled == {}
         assert "to be enrolled" in bastion.events()[0]["STARLING_EVIDENCE"]
 
-    rules = Rules(directory=DIRECTORY, provisioning=Provisioning("mail", "mobile"), observe_until=time.time() + 60)
+    rules = Rules(directory=POLICY, provisioning=Provisioning("mail", "mobile"), observe_until=time.time() + 60)
     on_bastion(test, rules)

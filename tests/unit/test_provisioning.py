@@ -13,16 +13,15 @@ import pytest
 from starlingd.core.directory import Person
 from starlingd.core.enrolment import Contact, Enrolment, LoopState
 from starlingd.core.provisioning import Action, Loop, Member, OnLeaving, compare, is_work, looks_wrong
-from starlingd.core.rules import DirectoryPolicy, DirectorySchema, OnChange, Provisioning, Rules, Tls
+from starlingd.core.rules import OnChange, Provisioning, Rules
 from starlingd.ports import Fault, Unavailable
 from starlingd.server import provisioning
 from starlingd.server.enrolments import Service
 from starlingd.server.provisioning import ProvisioningLoop, Run, Stopped
 from tests.daemon_under_test import Bastion, on_bastion
-from tests.fakes_directory import FakeDirectory, FakeGroup
+from tests.fakes_directory import POLICY, FakeDirectory, FakeGroup
 
 RULE = Provisioning("mail", "mobile")
-POLICY = DirectoryPolicy("d", ("ldaps://x",), "dc=x", DirectorySchema.RFC2307, Tls.LDAPS, "(uid={user})", "")
 RULES = Rules(provisioning=RULE, directory=POLICY)
 LOOP = Loop(("staff",), rate_limit=10**7)
 CONTACT = Contact("+442079460001", "ann@example.org")

@@ -58,6 +58,8 @@ class Enrolled:
 
 
 NO_SAY = Enrolled()
+TO_BE_ENROLLED = "(to be enrolled)"
+"""In place of the id of somebody who would get one by logging in, where nobody logs in."""
 
 
 def judge(kept: Enrolment | None, contact: Contact, rule: Provisioning, now: float) -> Enrolled | None:

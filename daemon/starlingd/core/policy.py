@@ -15,7 +15,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from starlingd.core import grace
-from starlingd.core.enrolment import NO_SAY, Enrolled
+from starlingd.core.enrolment import NO_SAY, TO_BE_ENROLLED, Enrolled
 from starlingd.core.model import Account, Reason
 from starlingd.core.rules import Allow, OnMappingFailure, Provider
 
@@ -273,7 +273,7 @@ class _Walk:
         self._note("mapping", identity, rule)
         if identity != mapped:
             self._note("append_domain", identity, DOMAIN_RULE)
-        if not is_starling_id(identity):
+        if not (identity == TO_BE_ENROLLED or is_starling_id(identity)):
             self._note("warning", NOT_DIGITS, rule)
         return Plan(Ending.SECOND_FACTOR, None, rule, identity, tuple(self.steps))
 

@@ -10,7 +10,7 @@ from starlingd import VERSION
 from starlingd.core.model import Process, Reason
 from starlingd.ports import Unavailable
 from starlingd.server.control import Refused, Right, grace_fields, hypothetical, session_fields, text_of
-from starlingd.server.explain import explain
+from starlingd.server.explain import explain, plan_fields
 from starlingd.server.lookups import Lookups
 from starlingd.server.provisioning import Stopped
 
@@ -144,7 +144,7 @@ class Commands:
             plan = await explain(self._host, current, login, self._host.moment())
         except Unavailable as outage:
             return {"outcome": "unavailable", "reason": f"{outage.port}: {outage.detail}"}
-        return {"outcome": plan.ending, "reason": plan.reason, "rule": plan.rule, "identity": plan.identity}
+        return plan_fields(plan)
 
     async def _entry(self, name: str) -> object:
         current = self._host.current

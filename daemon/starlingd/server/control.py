@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from starlingd.core.grace import Moment
 from starlingd.core.model import Login, Process
 from starlingd.ports import Unavailable
-from starlingd.server.explain import explain
+from starlingd.server.explain import explain, plan_fields
 from starlingd.server.requests import fold
 
 if TYPE_CHECKING:
@@ -174,13 +174,7 @@ class Control:
         at = Moment(wall, now.boottime + wall - now.wall, now.boot)
         by_key = request.get("by_key") is True
         plan = await explain(self._host, current, hypothetical(request), at, by_key=by_key)
-        return {
-            "outcome": plan.ending,
-            "reason": plan.reason,
-            "rule": plan.rule,
-            "identity": plan.identity,
-            "steps": [asdict(step) for step in plan.steps],
-        }
+        return {**plan_fields(plan), "steps": [asdict(step) for step in plan.steps]}
 
     async def _list_grace(self, request: Request, _: Peer) -> object:
         return [grace_fields(key, entry) for key, entry in await self._entries(request)]

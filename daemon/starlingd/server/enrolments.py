@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from starlingd.core.enrolment import NO_SAY, Contact, Enrolled, Enrolment, judge
+from starlingd.core.enrolment import NO_SAY, TO_BE_ENROLLED, Contact, Enrolled, Enrolment, judge
 from starlingd.core.model import Reason
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Enrolments:
         if not isinstance(contact, Contact):
             return contact
         kept = await self._workers.run(STORE_WAIT, self._store.enrolment, user)
-        return judge(kept, contact, rule, time.time()) or Enrolled("(to be enrolled)", is_new=True)
+        return judge(kept, contact, rule, time.time()) or Enrolled(TO_BE_ENROLLED, is_new=True)
 
     async def disown(self, user: str) -> None:
         """Note that the service does not know the id of ``user``; what cannot be noted is asked again next time."""

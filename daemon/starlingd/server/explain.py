@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlingd.core import grace, policy, questions, steps
 from starlingd.core.conversation import ACCOUNT_RULE, plan_login
-from starlingd.core.enrolment import NO_SAY
+from starlingd.core.enrolment import NO_SAY, TO_BE_ENROLLED
 from starlingd.core.model import Reason
 from starlingd.core.policy import Decided, Ending
 from starlingd.core.rules import NotEnrolled, Provider, WithoutSecondFactor
@@ -51,6 +51,12 @@ async def explain(host: Host, current: Current, login: Login, at: Moment, *, by_
     seconds = until - time.monotonic()
     step = Decided("attempts", f"too many wrong codes; none is taken for {seconds:.0f} s", "auth.max_failures")
     return replace(plan, ending=Ending.DENY, reason=Reason.TOO_MANY_ATTEMPTS, rule=step.rule, steps=(*plan.steps, step))
+
+
+def plan_fields(plan: Plan) -> dict[str, object]:
+    """Tell a plan to a reader of the control socket (SEMANTICS §12); who is yet to be enrolled has no identity."""
+    identity = None if plan.identity == TO_BE_ENROLLED else plan.identity
+    return {"outcome": plan.ending, "reason": plan.reason, "rule": plan.rule, "identity": identity}
 
 
 async def _app(host: Host, rules: Rules, user: str) -> Decided:
