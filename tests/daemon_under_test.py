@@ -50,13 +50,15 @@ class ScriptedFactor:
 
     statuses: list[PushStatus | Exception] = field(default_factory=lambda: [PushStatus.APPROVED])
     outage: Exception | None = None
+    wrong: Check = Check.WRONG
+    """What every other code is answered by."""
     calls: list[str] = field(default_factory=list)
     polled: threading.Event = field(default_factory=threading.Event)
 
     def verify(self, identity: str, code: str, timeout: float) -> Check:
         """Say whether it is the one right code."""
         self._note(f"verify {identity}", timeout)
-        return Check.RIGHT if code == RIGHT_CODE else Check.WRONG
+        return Check.RIGHT if code == RIGHT_CODE else self.wrong
 
     def start_push(self, identity: str, push: Push, timeout: float) -> Started | NotStarted:
         """Start one push for whoever is asked about."""
@@ -168,7 +170,7 @@ class Bastion:
             Pool("starling", 4, 8),
             Pool("nss", 2, 8),
             Pool("store", 1, 64),
-            Pool("patterns", 1, 8),
+            Pool("patterns", 1, 64),
             Pool("directory", 2, 8),
         )
         pools = Pools(*workers)

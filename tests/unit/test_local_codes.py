@@ -12,11 +12,30 @@ import pytest
 
 from starlingd.adapters.vault import Vault, new_key
 from starlingd.core import otp
-from starlingd.core.rules import FailMode, Fallback, Grace, NotEnrolled, Provider, Rules, Unenrolled
+from starlingd.core.directory import Person
+from starlingd.core.enrolment import Enrolment
+from starlingd.core.model import Check
+from starlingd.core.rules import (
+    Apps,
+    EnrolQr,
+    FailMode,
+    Fallback,
+    Grace,
+    NotEnrolled,
+    Provider,
+    Provisioning,
+    Rules,
+    Unenrolled,
+)
+from starlingd.core.secondfactor import Candidate
+from starlingd.core.selfenrolment import enrol
+from starlingd.core.steps import OfferApp
 from starlingd.ports import Fault, Unavailable
 from starlingd.server.control import hypothetical
 from starlingd.server.explain import explain
 from tests.daemon_under_test import RIGHT_CODE, Bastion, Connection, Module, on_bastion
+from tests.fakes_directory import POLICY, FakeDirectory
+from tests.unit.script import FACTS, LOGIN
 
 NUMBERS = itertools.count()
 SECRET = b"12345678901234567890"
@@ -230,6 +249,18 @@ def test_a_helpdesk_code_lets_in_once_and_the_log_says_who_issued_it() -> None:
     run(test, replace(ALONE, max_failures=50))
 
 
+@pytest.mark.parametrize("rules", [ALONE, BRIDGED])
+def test_ten_parallel_guesses_at_a_helpdesk_code_count_ten_also_without_an_app(rules: Rules) -> None:
+    async def test(bastion: Bastion) -> None:
+        await bastion.host.local.issue("alice", "hanna (uid 1007)", 900.0, bastion.host.moment())
+        bastion.provider.wrong = Check.NOT_ENROLLED
+        await asyncio.gather(*(told(bastion, "000000000000") for _ in range(10)))
+        assert len(bastion.store.failures(0.0)) == 10
+        assert (await told(bastion, "000000000000"))["reason"] == "too_many_attempts"
+
+    run(test, replace(rules, max_attempts=1, max_failures=10), app=False)
+
+
 def test_a_code_of_that_length_that_does_not_match_goes_on_to_the_service() -> None:
     async def test(bastion: Bastion) -> None:
         await bastion.host.local.make_recovery_codes("alice")
@@ -255,10 +286,44 @@ def test_while_nobody_reaches_the_service_a_code_of_the_app_stands_in(first: str
         assert asked[1].startswith("The second-factor service cannot be reached. Code of your authenticator app, or")
         assert asked[-1] == "code_verified"
         event = bastion.events()[0]
-        assert event["STARLING_FACTOR"] == "totp"
+        assert (event["STARLING_FACTOR"], event["STARLING_RULE"]) == ("totp", "auth.fallback")
         assert "unreachable" in event["STARLING_EVIDENCE"]
 
     run(test, BRIDGED)
+
+
+def test_the_answer_that_found_the_service_unreachable_is_never_the_last() -> None:
+    async def test(bastion: Bastion) -> None:
+        down(bastion)
+        assert (await told(bastion, "123456", code()))["reason"] == "code_verified"
+        assert (await told(bastion, "123456", wrong()))["result"] == "maxtries"
+
+    run(test, replace(BRIDGED, max_attempts=1))
+
+
+def test_nothing_stands_in_for_a_service_whose_user_is_blocked_here() -> None:
+    async def test(bastion: Bastion) -> None:
+        [recovery, *_] = await bastion.host.local.make_recovery_codes("alice")
+        bastion.store.enrolled["alice"] = Enrolment("alice", "555", "+1", "a@example.org", 1.0, blocked=True)
+        down(bastion)
+        done = await told(bastion, "123456", code(), recovery)
+        assert (done["result"], done["reason"]) == ("maxtries", "wrong_code")
+
+    run(test, replace(BRIDGED, explicit_mapping={"alice": "555"}))
+
+
+def test_whoever_is_blocked_stays_so_without_a_number_in_the_directory() -> None:
+    async def test(bastion: Bastion) -> None:
+        bastion.store.enrolled["alice"] = Enrolment("alice", "555", "+1", "a@example.org", 1.0, blocked=True)
+        assert bastion.host.current
+        directory = FakeDirectory((Person("alice", "uid=alice"),))
+        bastion.host.current = replace(bastion.host.current, directory=directory)
+        assert (await told(bastion))["reason"] == "blocked"
+        login = hypothetical({"user": "alice"})
+        plan = await explain(bastion.host, bastion.host.current, login, bastion.host.moment())
+        assert plan.reason == "blocked"
+
+    run(test, replace(BRIDGED, directory=POLICY, provisioning=Provisioning("mail", "mobile")))
 
 
 @pytest.mark.parametrize(
@@ -321,6 +386,25 @@ def test_a_code_that_the_service_refused_is_not_taken_here() -> None:
     run(test, BRIDGED)
 
 
+def test_a_code_that_the_service_refused_is_not_taken_by_a_later_call_of_the_connection_either() -> None:
+    async def test(bastion: Bastion) -> None:
+        now, connection = code(), Connection(bastion, next(NUMBERS))
+        module = await connection.begin()
+        await module.answer(now)
+        assert [(await module.receive())[0] for _ in range(2)] == ["say", "ask"]
+        bastion.provider.outage = Unavailable("starling", Fault.BROKEN, "500")
+        module.send("answer", text="")
+        assert (await module.done())["reason"] == "service_error"
+        down(bastion)
+        again = await connection.begin()
+        await again.answer("")
+        await again.answer(now)
+        done = await again.done()
+        assert (done["result"], done["reason"]) == ("maxtries", "wrong_code")
+
+    run(test, replace(BRIDGED, max_attempts=3))
+
+
 @pytest.mark.parametrize("user", ["alice", "nobody-here"])
 def test_users_and_strangers_are_offered_the_same(user: str) -> None:
     async def test(bastion: Bastion) -> None:
@@ -375,6 +459,49 @@ def test_somebody_new_enrols_an_app_and_is_in() -> None:
         assert (await told(bastion, code(1, secret), **KEY_SHOWN))["reason"] == "code_verified"
 
     run(test, ENROLLING, app=False)
+
+
+def test_somebody_new_is_let_in_by_a_helpdesk_code_and_enrols_the_next_time() -> None:
+    async def test(bastion: Bastion) -> None:
+        issued = await bastion.host.local.issue("alice", "hanna (uid 1007)", 900.0, bastion.host.moment())
+        done = await told(bastion, "000000000000", issued, **KEY_SHOWN)
+        assert (done["result"], bastion.events()[0]["STARLING_FACTOR"]) == ("success", "helpdesk")
+        module = await connect(bastion, **KEY_SHOWN)
+        assert "You have no second factor yet" in (await module.receive())[1]["text"]
+        module.hang_up()
+        guessed = [await told(bastion, "000000000000", "000000000000", **KEY_SHOWN) for _ in range(2)]
+        assert {done["reason"] for done in guessed} == {"wrong_code"}
+        assert (await told(bastion, "000000000000", "000000000000", **KEY_SHOWN))["reason"] == "too_many_attempts"
+
+    run(test, replace(ENROLLING, max_attempts=2), app=False)
+
+
+@pytest.mark.parametrize(("apps", "drawn"), [(Apps(), True), (Apps(algorithm=otp.Algorithm.SHA256), False)])
+def test_a_picture_that_does_not_fit_a_terminal_is_not_drawn(apps: Apps, *, drawn: bool) -> None:
+    async def test(bastion: Bastion) -> None:
+        module = await connect(bastion, **KEY_SHOWN)
+        _, fields = await module.receive()
+        assert ("QR of otpauth://totp/alice" in fields["text"]) == drawn
+        assert "You have no second factor yet" in fields["text"]
+        module.hang_up()
+
+    run(test, replace(ENROLLING, apps=apps), app=False)
+
+
+@pytest.mark.parametrize(
+    ("choice", "client_ip", "drawn"),
+    [
+        (EnrolQr.AUTO, "192.0.2.1", True),
+        (EnrolQr.AUTO, "", False),
+        (EnrolQr.UTF8, "", True),
+        (EnrolQr.NONE, "192.0.2.1", False),
+    ],
+)
+def test_the_picture_is_drawn_as_configured(choice: EnrolQr, client_ip: str, *, drawn: bool) -> None:
+    login = replace(LOGIN, client_ip=client_ip)
+    candidate = Candidate(login, "alice", "alice", FACTS, Rules(provider=Provider.TOTP, enrol_qr=choice))
+    offer = next(enrol(candidate, 0))
+    assert offer == OfferApp("alice", drawn=drawn)
 
 
 def test_an_app_counts_only_once_its_code_is_typed() -> None:

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from starlingd.adapters.qr import draw
 from starlingd.core.model import Check
-from starlingd.core.otp import MOST_DRIFT, Algorithm, Token, check, hotp
+from starlingd.core.otp import LONGEST_URI, MOST_DRIFT, Algorithm, Token, check, hotp, uri
 
 SECRET = b"12345678901234567890"
 NOW = 1_700_000_010.0
@@ -87,6 +88,32 @@ def test_a_clock_that_wanders_is_followed_and_no_further_than_it_may() -> None:
     found, token = check(token, SECRET, code_at(now + 30 * (MOST_DRIFT + 1)), now, 1)
     assert (found, token.drift) == (Check.RIGHT, MOST_DRIFT)
     assert check(token, SECRET, code_at(now + 3600 + 30 * (MOST_DRIFT + 2)), now + 3600, 1)[0] is Check.WRONG
+
+
+def test_a_clock_that_was_put_right_is_found_again_and_so_is_who_types_a_code_late() -> None:
+    wandered = replace(TOKEN, drift=3)
+    found, token = check(wandered, SECRET, code_at(NOW), NOW, 1)
+    assert (found, token.drift) == (Check.RIGHT, 0)
+    late = replace(TOKEN, drift=-2)
+    assert check(late, SECRET, code_at(NOW), NOW, 1)[0] is Check.RIGHT
+    assert check(late, SECRET, code_at(NOW + 60), NOW, 1)[0] is Check.WRONG
+
+
+@pytest.mark.parametrize(("user", "host"), [("alice", "bastion"), ("a" * 32, "b" * 63), ("ünïcödé" * 4, "b")])
+@pytest.mark.parametrize("step", [30, 60])
+def test_the_picture_of_the_default_kind_of_app_fits_nineteen_rows_with_a_quiet_zone_of_two(
+    user: str, host: str, step: int
+) -> None:
+    said = uri(replace(TOKEN, user=user, step=step), SECRET, host)
+    assert len(said) <= LONGEST_URI
+    assert "issuer" not in said
+    rows = draw(said).split("\n")
+    assert len(rows) <= 19
+    assert {len(row) for row in rows} == {37}
+    # A finder pattern begins right after the quiet zone: two columns, one row of half-blocks.
+    assert rows[0] == "█" * 37
+    assert all(row[:2] == row[-2:] == "██" for row in rows[1:-1])
+    assert rows[1].startswith("██ ▄▄▄▄▄ █")
 
 
 @given(st.text(max_size=12), st.integers(0, 3))

@@ -1,4 +1,4 @@
-"""How many answers one connection has used up (SEMANTICS §11, max_attempts).
+"""How many answers one connection has used up (SEMANTICS §11, max_attempts), and which the service has refused.
 
 sshd starts ``authenticate`` anew after each failure, so the count must outlive one call: it belongs to the connection.
 The table is bounded: the connection that was quiet for the longest time makes room for a new one. Whoever could push
@@ -7,7 +7,7 @@ his own connection out of it that way could as well begin a new one, whose count
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class _Count:
     answers: int
     closed: bool
     used: float
+    refused: frozenset[str] = field(default=frozenset(), repr=False)
 
 
 class Attempts:
@@ -73,6 +74,16 @@ class Attempts:
     def add_answer(self, connection: Connection, now: float) -> None:
         """Count one answer."""
         self._use(connection, now).answers += 1
+
+    def refused(self, connection: Connection, now: float) -> frozenset[str]:
+        """Tell the codes that the service has refused on this connection."""
+        count = self._count(connection, now)
+        return count.refused if count else frozenset()
+
+    def add_refused(self, connection: Connection, code: str, now: float) -> None:
+        """Note a code that the service has refused."""
+        count = self._use(connection, now)
+        count.refused |= {code}
 
     def close(self, connection: Connection, now: float) -> None:
         """Let nobody try again on this connection."""

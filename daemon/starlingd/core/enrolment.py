@@ -58,6 +58,7 @@ class Enrolled:
 
 
 NO_SAY = Enrolled()
+BLOCKED = Enrolled(reason=Reason.BLOCKED, note="has left the groups of [provisioning]")
 TO_BE_ENROLLED = "(to be enrolled)"
 """In place of the id of somebody who would get one by logging in, where nobody logs in."""
 
@@ -79,7 +80,7 @@ def judge(kept: Enrolment | None, contact: Contact, rule: Provisioning, now: flo
 
 def _refused(kept: Enrolment, contact: Contact, rule: Provisioning) -> Enrolled | None:
     if kept.blocked:
-        return Enrolled(reason=Reason.BLOCKED, note="has left the groups of [provisioning]")
+        return BLOCKED
     changed = [name for name, old, new in _compared(kept, contact, rule) if old != new]
     if changed and rule.on_change is OnChange.REFUSE:
         return Enrolled(reason=Reason.PROVISIONING_CHANGED, note=f"{' and '.join(changed)} changed since enrolment")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DAY = 86400.0
 DAILY_CEILING = 50
-"""Wrong codes of one user in a day, from wherever; then only ``starlingctl unlock``, a helpdesk code or grace helps."""
+"""Wrong codes of one user in a day, from wherever; then only ``starlingctl unlock`` or grace helps."""
 LONGEST_WAIT = 3600.0
 Failure = tuple[str, str, float, bool]
 """A wrong code: canonical user, place, time, and whether a right one came after it (then only the day counts it)."""

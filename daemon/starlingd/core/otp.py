@@ -104,16 +104,20 @@ def hotp(secret: bytes, counter: int, algorithm: Algorithm = Algorithm.SHA1, dig
     return str(number % 10**digits).zfill(digits)
 
 
+def _near(counter: int, window: int) -> set[int]:
+    return set(range(max(0, counter - window), counter + window + 1))
+
+
 def check(token: Token, secret: bytes, code: str, now: float, window: int) -> tuple[Check, Token]:
     """Check a code, and tell the token as it is afterwards; ``now`` is wall-clock time.
 
-    ``window`` steps before and after the one that is expected are looked at, each of them whatever the others say.
+    ``window`` steps before and after the one that is expected are looked at, and around the present one, should the
+    app's clock have been put right; each of them whatever the others say.
     """
     present = int(now // token.step)
-    expected = present + token.drift
     matching = [
         counter
-        for counter in range(max(0, expected - window), expected + window + 1)
+        for counter in sorted(_near(present, window) | _near(present + token.drift, window))
         if hmac.compare_digest(hotp(secret, counter, token.algorithm, token.digits).encode(), code.encode())
     ]
     fresh = [counter for counter in matching if counter > token.used]

@@ -53,6 +53,7 @@ SHORTEST_PUSH = 5
 """Seconds; a push that would live shorter is not started."""
 SERVICE = "starling"
 """The port whose outages may be bridged by this host's codes."""
+FALLBACK_RULE = "auth.fallback"
 VERDICT_TIME = 2
 """Seconds kept back from the deadline for giving the verdict."""
 
@@ -74,13 +75,15 @@ RULES = {
 class Facts:
     """What the server knows before a login starts.
 
-    ``answers_spent`` and ``closed`` are of the login's connection; ``number`` is this login's two digits; ``gateway``
-    is the host's full name; ``observing`` says that the rules are only tried out (SEMANTICS §11, enforce).
+    ``answers_spent``, ``refused`` (codes, by the service) and ``closed`` are of the login's connection; ``number`` is
+    this login's two digits; ``gateway`` is the host's full name; ``observing`` says that the rules are only tried out
+    (SEMANTICS §11, enforce).
     """
 
     gateway: str
     number: str
     answers_spent: int = 0
+    refused: frozenset[str] = field(default=frozenset(), repr=False)
     closed: bool = False
     observing: bool = False
 
@@ -123,18 +126,21 @@ def ask_until_decided(candidate: Candidate, spent: int) -> Conversation:
 def _ask_repeatedly(candidate: Candidate, spent: int, failures: list[str]) -> Conversation:
     """Ask until there is a verdict; the reasons of failed attempts are added to ``failures``."""
     rules = candidate.rules
-    asked = _Asked(candidate, local=rules.provider is Provider.TOTP)
+    asked = _Asked(candidate, local=rules.provider is Provider.TOTP, refused=set(candidate.facts.refused))
     while True:
         answer, now = yield Ask(asked.prompt, echo=not rules.disable_echo)
         spent += 1
         try:
             verdict, _ = yield from _try(asked, answer, now)
         except Unavailable as outage:
-            if spent >= rules.max_attempts or not (yield from _falls_back(asked, outage)):
+            if not (yield from _falls_back(asked, outage)):
                 raise
+            spent = min(spent, rules.max_attempts - 1)  # once, what nobody could check is not the last attempt
             failures.append(Reason.UNREACHABLE)
             asked.local = True
             continue
+        if asked.stands_in:
+            verdict = replace(verdict, rule=verdict.rule or FALLBACK_RULE)
         if verdict.lets_in or verdict.reason not in _MAY_TRY_AGAIN or _may_be_deferred(verdict, rules):
             return verdict
         failures.append(verdict.reason)
@@ -149,13 +155,18 @@ class _Asked:
 
     candidate: Candidate
     local: bool
-    refused: set[str] = field(default_factory=set)
+    refused: set[str]
     """Codes that the service has refused; this host must not take them instead."""
+
+    @property
+    def stands_in(self) -> bool:
+        """Whether this host's codes are taken because the service cannot be reached."""
+        return self.local and self.candidate.rules.provider is not Provider.TOTP
 
     @property
     def prompt(self) -> str:
         rules = self.candidate.rules
-        if self.local and rules.provider is not Provider.TOTP:
+        if self.stands_in:
             return FALLBACK_PROMPTS[rules.fallback]
         return rules.prompt.replace("{number}", self.candidate.facts.number) + " "
 
@@ -216,7 +227,7 @@ def _try(asked: _Asked, answer: str, now: float) -> Trial:
     if identity is not None and check is Check.RIGHT:
         check = Passed(Factor.CODE)
     if identity is not None and isinstance(check, Passed):
-        return (yield from _passed(check)), now
+        return (yield from let_in(check)), now
     return _not_passed(asked, code, check), now
 
 
@@ -234,11 +245,10 @@ def _why_not(asked: _Asked, check: Check | Passed) -> Reason:
     if check is Check.REUSED:
         return Reason.CODE_REUSED
     # Who has no code of this host's may well be enrolled with the service, which cannot say so now.
-    stands_in = asked.local and asked.candidate.rules.provider is not Provider.TOTP
-    return Reason.NOT_ENROLLED if check is Check.NOT_ENROLLED and not stands_in else Reason.WRONG_CODE
+    return Reason.NOT_ENROLLED if check is Check.NOT_ENROLLED and not asked.stands_in else Reason.WRONG_CODE
 
 
-def _passed(passed: Passed) -> Conversation:
+def let_in(passed: Passed) -> Conversation:
     """Let in by a code of this host's own."""
     if passed.left is not None:
         yield Say(RECOVERY_LEFT.format(left=passed.left))

@@ -1,5 +1,7 @@
 """Enrolment of an authenticator app in the middle of a login: shown once, and kept when its code is typed.
 
+A helpdesk code lets in here too, and leaves the enrolment for the next login.
+
 Only for who never had a second factor here, after a first factor that is known to have been right: otherwise whoever
 knows a name could put an app of their own in somebody's place. Generators as in ``conversation``.
 """
@@ -9,11 +11,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from starlingd.core import policy
-from starlingd.core.localcodes import Passed
+from starlingd.core.localcodes import HELPDESK_DIGITS, Passed
 from starlingd.core.model import Check, Factor, Outcome, Reason, Result, Verdict
 from starlingd.core.rules import EnrolQr, NotEnrolled, Provider
+from starlingd.core.secondfactor import let_in
 from starlingd.core.sentences import APP_PROMPT, APP_PROMPT_WITHOUT_QR, WRONG_APP_CODE
-from starlingd.core.steps import Ask, Conversation, KeepApp, MayEnrol, OfferApp, Say
+from starlingd.core.steps import Ask, Conversation, KeepApp, MayEnrol, OfferApp, Say, Verify
 from starlingd.core.verdicts import refuse
 
 if TYPE_CHECKING:
@@ -56,6 +59,13 @@ def enrol(candidate: Candidate, spent: int) -> Conversation:
         answer, _ = yield Ask(prompt, echo=not rules.disable_echo)
         spent += 1
         code = policy.code_in(answer)
+        if code and len(code) == HELPDESK_DIGITS:  # an app's codes are shorter
+            check, _ = yield Verify(candidate.user, candidate.identity, code, local=True)
+            if isinstance(check, Passed):
+                return (yield from let_in(check))
+            if check is Check.LOCKED:
+                return refuse(Reason.TOO_MANY_ATTEMPTS, Result.MAXTRIES, rule="auth.max_failures")
+            code = None
         kept, _ = (yield KeepApp(candidate.user, code)) if code else (Check.WRONG, 0.0)
         if isinstance(kept, Passed):
             return Verdict(Outcome.ALLOW, Result.SUCCESS, Reason.CODE_VERIFIED, Factor.TOTP, RULE)

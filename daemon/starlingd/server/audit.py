@@ -86,9 +86,10 @@ class Audit:
         fields = {"OUTCOME": Outcome.ALLOW, "USER": user, "IDENTITY": identity}
         self._write("enrolment", f"{user} was enrolled", fields, warning=True)
 
-    def app(self, user: str, by: str, what: str = "enrolled") -> None:
-        """Write that somebody's authenticator app, or recovery codes, came or went, and who wanted that."""
+    def app(self, user: str, by: str, what: str, client_ip: str = "", login_id: str = "") -> None:
+        """Write that somebody's codes of this host came or went, who wanted that, and in which login if in one."""
         fields = {"OUTCOME": Outcome.ALLOW, "USER": user, "BY": by, "EVIDENCE": what}
+        fields |= {"CLIENT_IP": client_ip, "LOGIN": login_id}
         self._write("enrolment", f"{user}: {what}, by {by}", fields, warning=True)
 
     def code_issued(self, user: str, by: str, valid: float) -> None:

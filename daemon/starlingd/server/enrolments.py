@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from starlingd.core.enrolment import NO_SAY, TO_BE_ENROLLED, Contact, Enrolled, Enrolment, judge
+from starlingd.core.enrolment import BLOCKED, NO_SAY, TO_BE_ENROLLED, Contact, Enrolled, Enrolment, judge
 from starlingd.core.model import Reason
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Enrolments:
         """Tell whom to ask about for the canonical ``user``, enrolling them if need be. Raises Unavailable."""
         contact = self.contact(person, rule)
         if not isinstance(contact, Contact):
-            return contact
+            return await self._unless_blocked(user, contact)
         async with self._alone(user):
             kept = await self._workers.run(STORE_WAIT, self._store.enrolment, user)
             known = judge(kept, contact, rule, time.time())
@@ -77,7 +77,7 @@ class Enrolments:
         """Tell what ``of`` would, without enrolling anybody; who is not enrolled yet has an identity that says so."""
         contact = self.contact(person, rule)
         if not isinstance(contact, Contact):
-            return contact
+            return await self._unless_blocked(user, contact)
         kept = await self._workers.run(STORE_WAIT, self._store.enrolment, user)
         return judge(kept, contact, rule, time.time()) or Enrolled(TO_BE_ENROLLED, is_new=True)
 
@@ -86,6 +86,11 @@ class Enrolments:
         kept = await self._workers.run(STORE_WAIT, self._store.enrolment, user)
         if kept is not None:
             await self._workers.run(STORE_WAIT, self._store.save_enrolment, replace(kept, disowned=time.time()))
+
+    async def _unless_blocked(self, user: str, said: Enrolled) -> Enrolled:
+        """Refuse whoever is blocked, also without a number or an address, which people may be able to delete."""
+        kept = await self._workers.run(STORE_WAIT, self._store.enrolment, user)
+        return BLOCKED if kept is not None and kept.blocked else said
 
     def contact(self, person: Person | None, rule: Provisioning) -> Contact | Enrolled:
         """Find the person's contact, or tell why there is none that can be used."""

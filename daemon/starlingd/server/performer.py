@@ -18,7 +18,7 @@ from starlingd.core.failures import DAY
 from starlingd.core.localcodes import Passed
 from starlingd.core.model import Check, NotStarted, PushStatus, Started, Unavailable
 from starlingd.core.policy import place_of
-from starlingd.core.rules import Fallback, Provider
+from starlingd.core.rules import Fallback, NotEnrolled, Provider
 from starlingd.server.enrolments import Service
 from starlingd.server.lookups import Lookups
 
@@ -183,13 +183,18 @@ class Performer:
         except BaseException:  # whoever hangs up has guessed; and a bug must not leave the guess under way for ever
             self._host.later(self._guess_failed(step.user, place))
             raise
-        if check is Check.WRONG:
+        if check is Check.WRONG or (check is Check.NOT_ENROLLED and not self._unenrolled_may_pass()):
             await self._guess_failed(step.user, place)
         elif check is not Check.RIGHT and not isinstance(check, Passed):
             guesses.release(step.user, place)
         elif guesses.succeed(step.user, place):
             await self._note(lambda name: self._host.store.clear_failures(name, place), step.user)
         return check
+
+    def _unenrolled_may_pass(self) -> bool:
+        """Tell whether whoever has no second factor may still do without: then typing something is no guess."""
+        rule = self._current.rules.not_enrolled
+        return rule.action is NotEnrolled.ALLOW_UNTIL and time.time() < rule.until
 
     async def _guess_failed(self, user: str, place: str) -> None:
         self._host.guesses.fail(user, place)
@@ -203,6 +208,8 @@ class Performer:
         if step.identity is None:
             await watch.replay("verify")
             return Check.WRONG
+        if step.local and await self._is_blocked(step.user):
+            return Check.WRONG
         passed = await self._host.local.issued(step.user, step.code, self._host.moment())
         if passed is not None:
             return passed
@@ -210,9 +217,18 @@ class Performer:
             if local:
                 return await self._check_here(step)
             check = await self._call(self._current.provider.verify, step.identity, step.code)
+        if check is not Check.RIGHT:
+            self._host.attempts.add_refused(self._connection, step.code, time.monotonic())
         if check is Check.NOT_ENROLLED:
             await self._disown(step.identity, step.user)
         return check
+
+    async def _is_blocked(self, user: str) -> bool:
+        """Tell whether the service's user is blocked here: then nothing stands in for the service."""
+        if self._current.rules.provider is Provider.TOTP:
+            return False
+        kept = await self._host.pools.store.run(STORE_WAIT, self._host.store.enrolment, user)
+        return kept is not None and kept.blocked
 
     async def _check_here(self, step: steps.Verify) -> Check | Passed:
         """Check a code of an authenticator app, where this host is the provider or stands in for it."""
@@ -230,7 +246,8 @@ class Performer:
     async def _offer_app(self, step: steps.OfferApp) -> steps.OfferedApp:
         host = self._host
         self._offer = host.local.offer(step.user, host.gateway, self._current.rules.apps)
-        qr = await host.pools.patterns.run(MATCH_WAIT, host.draw, self._offer.uri) if step.drawn else ""
+        drawn = step.drawn and len(self._offer.uri) <= otp.LONGEST_URI  # a larger one does not fit a terminal
+        qr = await host.pools.patterns.run(MATCH_WAIT, host.draw, self._offer.uri) if drawn else ""
         return steps.OfferedApp(otp.in_groups(self._offer.secret), qr)
 
     async def _keep_app(self, step: steps.KeepApp) -> Check | Passed:
@@ -239,7 +256,8 @@ class Performer:
         window = self._current.rules.apps.window
         kept = await self._host.local.keep(self._offer, step.code, self._current.vault, window, replaces=False)
         if isinstance(kept, Passed):
-            self._host.audit.app(step.user, step.user, "an app was enrolled while logging in")
+            what = "an app was enrolled while logging in"
+            self._host.audit.app(step.user, step.user, what, self._login.client_ip, self._login_id)
         return kept
 
     async def _disown(self, identity: str, user: str) -> None:

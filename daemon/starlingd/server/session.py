@@ -170,7 +170,8 @@ class Session:
         connection = connection_of(login)
         attempts = self._host.attempts
         now = self._loop.time()
-        facts = self._facts(current.rules, attempts.spent(connection, now), closed=attempts.closed(connection, now))
+        spent, refused = attempts.spent(connection, now), attempts.refused(connection, now)
+        facts = self._facts(current.rules, spent, refused, closed=attempts.closed(connection, now))
         performer = self._perform_for(login, connection, current)
         verdict = await self._drive(converse(login, facts, current.rules), performer)
         if verdict.result is Result.MAXTRIES:
@@ -243,9 +244,12 @@ class Session:
         engaged = self._performer is not None and self._performer.engaged
         return isinstance(self._why, ShuttingDown) and not engaged
 
-    def _facts(self, rules: Rules, spent: int = 0, *, closed: bool = False) -> Facts:
+    def _facts(
+        self, rules: Rules, spent: int = 0, refused: frozenset[str] = frozenset(), *, closed: bool = False
+    ) -> Facts:
         observing = time.time() < rules.observe_until
-        return Facts(self._host.gateway, f"{_random.randrange(100):02}", spent, closed, observing)
+        number = f"{_random.randrange(100):02}"
+        return Facts(self._host.gateway, number, spent, refused, closed=closed, observing=observing)
 
     async def _find(self, login: Login) -> Record | None:
         """Find the login's record; without a login id, or with NSS down, there is none to be found."""
