@@ -35,7 +35,7 @@ def fill(state: Path, vault: Vault, users: list[str]) -> None:
     store = SqliteStore(state)
     with store.together():
         for user in users:
-            store.save_token(otp.Token(user, vault.seal(user, SECRET)), replace=True)
+            store.save_token(otp.Token(user, vault.seal(user, SECRET)), otp.Over.ANY)
     store.close()
 
 

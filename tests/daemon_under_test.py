@@ -170,8 +170,9 @@ class Bastion:
             Pool("starling", 4, 8),
             Pool("nss", 2, 8),
             Pool("store", 1, 64),
-            Pool("patterns", 1, 64),
+            Pool("patterns", 1, 8),
             Pool("directory", 2, 8),
+            Pool("hashing", 2, 64),
         )
         pools = Pools(*workers)
         self.deaths = Dead()
@@ -185,7 +186,7 @@ class Bastion:
             patterns=RegexPatterns(),
             audit=audit,
             enrolments=Enrolments(self.store, pools.store, Phones(), audit),
-            local=LocalCodes(self.store, pools.store, pools.patterns),
+            local=LocalCodes(self.store, pools.store, pools.hashing),
             draw="QR of {}".format,
             logins=Logins(self.store, pools.store, "boot-1", boottime, self.deaths),
             pushes=PushLedger({}),

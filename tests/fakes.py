@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from starlingd.core import grace
 from starlingd.core.enrolment import LoopState
 from starlingd.core.model import Account, Check, NotStarted, PushStatus, Started
+from starlingd.core.otp import Over
 from starlingd.core.records import FRESH
 from starlingd.ports import Fault, Unavailable
 
@@ -144,11 +145,13 @@ class MemoryStore:
         self._fail()
         return sorted(self.apps.values(), key=lambda token: token.user)
 
-    def save_token(self, token: Token, *, replace: bool) -> bool:
+    def save_token(self, token: Token, over: Over) -> bool:
         """Keep an app."""
         self._fail()
         _must_be_text(token.user)
-        if token.user in self.apps and not replace:
+        if token.user in self.apps and over is not Over.ANY:
+            return False
+        if token.user in self.veterans and over is Over.NOTHING:
             return False
         self.apps[token.user] = token
         self.veterans.add(token.user)
@@ -167,11 +170,22 @@ class MemoryStore:
         check, self.apps[user] = judge(self.apps[user])
         return check
 
-    def reseal_tokens(self, seal: Callable[[Token], Token]) -> int:
-        """Replace every app."""
+    def reseal_tokens(self, seal: Callable[[Token], Token], after: str, most: int) -> list[str]:
+        """Replace some apps."""
         self._fail()
-        self.apps = {user: seal(token) for user, token in self.apps.items()}
-        return len(self.apps)
+        users = sorted(user for user in self.apps if user > after)[:most]
+        self.apps |= {user: seal(self.apps[user]) for user in users}
+        return users
+
+    def forget_recovery(self, user: str) -> bool:
+        """Forget recovery codes."""
+        self._fail()
+        return self.recoveries.pop(user, None) is not None
+
+    def forget_helpdesk_code(self, user: str) -> bool:
+        """Forget a helpdesk code."""
+        self._fail()
+        return self.helpdesk.pop(user, None) is not None
 
     def recovery(self, user: str) -> Recovery | None:
         """Tell what is kept of recovery codes."""

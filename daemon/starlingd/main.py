@@ -45,6 +45,7 @@ ACCOUNT_THREADS, ACCOUNT_QUEUE = 8, 4096
 STORE_QUEUE = 8192
 PATTERN_THREADS, PATTERN_QUEUE = 2, 1024
 DIRECTORY_THREADS, DIRECTORY_QUEUE = 8, 4096
+HASHING_THREADS, HASHING_QUEUE = 2, 1024
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -81,6 +82,7 @@ def _host(state: Path) -> Host:
         store=GroupingWorker("store", STORE_QUEUE, store.together),
         patterns=Pool("patterns", PATTERN_THREADS, PATTERN_QUEUE),
         directory=Pool("directory", DIRECTORY_THREADS, DIRECTORY_QUEUE),
+        hashing=Pool("hashing", HASHING_THREADS, HASHING_QUEUE),
     )
     audit = Audit(JournalAuditLog())
     return Host(
@@ -92,7 +94,7 @@ def _host(state: Path) -> Host:
         patterns=RegexPatterns(),
         audit=audit,
         enrolments=Enrolments(store, pools.store, Phones(), audit),
-        local=LocalCodes(store, pools.store, pools.patterns),
+        local=LocalCodes(store, pools.store, pools.hashing),
         draw=qr.draw,
         logins=Logins(store, pools.store, boot, boottime, Deaths()),
         pushes=PushLedger({}),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from starlingd.core.grace import Entry, Key, Miss, Moment
     from starlingd.core.localcodes import HelpdeskCode, Recovery
     from starlingd.core.model import Account, Check, NotStarted, Push, PushStatus, Started
-    from starlingd.core.otp import Token
+    from starlingd.core.otp import Over, Token
     from starlingd.core.records import Lease, Record
     from starlingd.core.rules import Grace
 
@@ -190,8 +190,8 @@ class Store(Protocol):
     def tokens(self) -> list[Token]:
         """All authenticator apps, ordered by user."""
 
-    def save_token(self, token: Token, *, replace: bool) -> bool:
-        """Keep a user's app; one that is there already is kept, and False told, unless ``replace``."""
+    def save_token(self, token: Token, over: Over) -> bool:
+        """Keep a user's app; False when there is already what it may not take the place of, which stays."""
 
     def forget_token(self, user: str) -> bool:
         """Forget a user's app; tell whether there was one."""
@@ -202,8 +202,11 @@ class Store(Protocol):
         What ``judge`` raises is raised, and nothing is kept.
         """
 
-    def reseal_tokens(self, seal: Callable[[Token], Token]) -> int:
-        """Replace every app by what ``seal`` makes of it, all or none; tell how many there are."""
+    def reseal_tokens(self, seal: Callable[[Token], Token], after: str, most: int) -> list[str]:
+        """Replace the apps of the next ``most`` users behind ``after`` by what ``seal`` makes of them, all or none.
+
+        Tell those users, in order. What ``seal`` raises is raised, and nothing is replaced.
+        """
 
     def recovery(self, user: str) -> Recovery | None:
         """Tell what is kept of a user's recovery codes; None when none is left."""
@@ -214,11 +217,17 @@ class Store(Protocol):
     def use_recovery(self, user: str, digest: bytes) -> int | None:
         """Use up the recovery code with this hash, and tell how many are left; None when there is no such code."""
 
+    def forget_recovery(self, user: str) -> bool:
+        """Forget a user's recovery codes; tell whether there were any."""
+
     def helpdesk_code(self, user: str) -> HelpdeskCode | None:
         """Tell the helpdesk code that was issued for a user, good or not."""
 
     def save_helpdesk_code(self, code: HelpdeskCode) -> None:
         """Keep a helpdesk code in place of the user's old one."""
+
+    def forget_helpdesk_code(self, user: str) -> bool:
+        """Forget a user's helpdesk code; tell whether there was one."""
 
     def use_helpdesk_code(self, user: str, digest: bytes) -> HelpdeskCode | None:
         """Use up the user's helpdesk code if its hash is this one, and tell it."""

@@ -12,7 +12,7 @@ import pytest
 
 from starlingd.adapters.sqlite import SqliteStore, backup
 from starlingd.adapters.sqlite.backup import Saved, Unusable, copy_of, put_back, seal, unseal
-from starlingd.core.otp import Token
+from starlingd.core.otp import Over, Token
 
 PASSPHRASE = "correct horse battery staple"
 TOKEN = Token("alice", b"a sealed secret", made=5.0)
@@ -25,7 +25,7 @@ def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def filled(path: Path) -> SqliteStore:
     store = SqliteStore(path)
-    assert store.save_token(TOKEN, replace=False)
+    assert store.save_token(TOKEN, Over.NO_APP)
     return store
 
 
@@ -37,7 +37,7 @@ def test_a_state_in_use_comes_back_whole(tmp_path: Path) -> None:
         store, number = SqliteStore(tmp_path / "state.db"), 0
         while not done.is_set():
             number += 1
-            store.save_token(replace(TOKEN, user=f"user{number}"), replace=True)
+            store.save_token(replace(TOKEN, user=f"user{number}"), Over.ANY)
         store.close()
 
     writer = threading.Thread(target=write)

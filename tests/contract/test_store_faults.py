@@ -18,7 +18,7 @@ from starlingd.adapters.sqlite import MIGRATIONS, SqliteStore
 from starlingd.core.enrolment import Enrolment, LoopState
 from starlingd.core.localcodes import HelpdeskCode, Recovery
 from starlingd.core.model import Check
-from starlingd.core.otp import Token
+from starlingd.core.otp import Over, Token
 from starlingd.ports import Fault, Store, Unavailable
 from tests.contract.stores import ENTRY, KEY, LEASE, NOW, RECORD, RULE, earn, later
 
@@ -64,13 +64,15 @@ WRITES: dict[str, Callable[[Store], object]] = {
     "mark_seen": lambda store: store.mark_seen(["alice"], 9.0),
     "block": lambda store: store.block(["alice"], blocked=True),
     "save_provisioning_state": lambda store: store.save_provisioning_state(LoopState(5.0)),
-    "save_token": lambda store: store.save_token(replace(APP, user="bob"), replace=False),
+    "save_token": lambda store: store.save_token(replace(APP, user="bob"), Over.NO_APP),
     "forget_token": lambda store: store.forget_token("alice"),
     "use_token": lambda store: store.use_token("alice", lambda token: (Check.RIGHT, replace(token, used=9))),
-    "reseal_tokens": lambda store: store.reseal_tokens(lambda token: replace(token, box=b"other")),
+    "reseal_tokens": lambda store: store.reseal_tokens(lambda token: replace(token, box=b"other"), "", 9),
     "save_recovery": lambda store: store.save_recovery("bob", Recovery(b"salt", frozenset({b"one"}))),
     "use_recovery": lambda store: store.use_recovery("alice", b"one"),
+    "forget_recovery": lambda store: store.forget_recovery("alice"),
     "save_helpdesk_code": lambda store: store.save_helpdesk_code(replace(CODE, user="bob")),
+    "forget_helpdesk_code": lambda store: store.forget_helpdesk_code("alice"),
     "use_helpdesk_code": lambda store: store.use_helpdesk_code("alice", b"digest"),
 }
 CALLS = READS | WRITES
@@ -116,7 +118,7 @@ def fill(store: Store) -> None:
     store.add_failure("alice", "here", NOW.wall)
     store.save_enrolment(ALICE)
     store.save_provisioning_state(LoopState(3.0, complete=False, members=9))
-    store.save_token(APP, replace=False)
+    store.save_token(APP, Over.NO_APP)
     store.save_recovery("alice", Recovery(b"salt", frozenset({b"one"})))
     store.save_helpdesk_code(CODE)
 

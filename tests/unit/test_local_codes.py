@@ -55,7 +55,7 @@ def run(test: Callable[[Bastion], Awaitable[None]], rules: Rules = ALONE, *, app
         vault = Vault(new_key())
         bastion.host.current = replace(bastion.host.current, vault=vault)
         if app:
-            assert await bastion.host.local.add(otp.Token("alice", b""), SECRET, vault, replaces=False)
+            assert await bastion.host.local.add(otp.Token("alice", b""), SECRET, vault, otp.Over.NO_APP)
         await test(bastion)
 
     on_bastion(prepared, rules)

@@ -10,7 +10,7 @@ import binascii
 import hashlib
 import hmac
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from enum import Enum, StrEnum
 from urllib.parse import quote
 
 from starlingd.core.model import Check
@@ -31,6 +31,15 @@ class Algorithm(StrEnum):
     SHA1 = "sha1"
     SHA256 = "sha256"
     SHA512 = "sha512"
+
+
+class Over(Enum):
+    """In whose place an app may come."""
+
+    ANY = "any"
+    NO_APP = "no app"
+    NOTHING = "nothing"
+    """Only for whoever never had a second factor here."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,9 @@ from starlingd.server.control import Refused, Right, text_of
 from starlingd.server.localcodes import Offer, TooMany
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from starlingd.core.model import Account
     from starlingd.core.rules import Apps
     from starlingd.server.control import Command, Peer, Request
     from starlingd.server.host import Current, Host
@@ -42,7 +43,9 @@ class CodeCommands:
             "totp reseal": (Right.OPERATE, self._reseal),
             "recovery make": (Right.OPERATE, self._make_recovery),
             "recovery show": (Right.READ, self._show_recovery),
+            "recovery remove": (Right.OPERATE, self._remove_recovery),
             "code issue": (Right.HELP, self._issue),
+            "code revoke": (Right.HELP, self._revoke),
         }
 
     async def _begin(self, request: Request, peer: Peer) -> object:
@@ -56,8 +59,8 @@ class CodeCommands:
     async def _confirm(self, request: Request, peer: Peer) -> object:
         current, user = self._ready(), await self._account(request, peer)
         offer = Offer(_token(user, current.rules.apps), _secret(request), "")
-        vault, window, replaces = current.vault, current.rules.apps.window, request.get("replace") is True
-        kept = await self._host.local.keep(offer, text_of(request, "code"), vault, window, replaces=replaces)
+        vault, window = current.vault, current.rules.apps.window
+        kept = await self._host.local.keep(offer, text_of(request, "code"), vault, window, _over(request))
         if kept is Check.REUSED:
             raise Refused(f"{user} {THERE_IS_ONE}")
         if not isinstance(kept, Passed):
@@ -79,8 +82,7 @@ class CodeCommands:
             )
         except ValueError as error:
             raise Refused(str(error)) from None
-        replaces = request.get("replace") is True
-        if not await self._host.local.add(token, _secret(request), current.vault, replaces=replaces):
+        if not await self._host.local.add(token, _secret(request), current.vault, _over(request)):
             raise Refused(f"{user} {THERE_IS_ONE}")
         self._host.audit.app(user, await self._who(peer), "an app was imported")
         return {"user": user}
@@ -101,11 +103,7 @@ class CodeCommands:
         ]
 
     async def _remove(self, request: Request, peer: Peer) -> object:
-        user = text_of(request, "user")  # the account may be gone
-        if not await self._store(self._host.store.forget_token, user):
-            raise Refused(f"{user!a} has no app")
-        self._host.audit.app(user, await self._who(peer), "an app was removed")
-        return {"user": user}
+        return await self._forgotten(request, peer, self._host.store.forget_token, "app")
 
     async def _reseal(self, _: Request, __: Peer) -> object:
         return {"count": await self._host.local.reseal(self._ready().vault)}
@@ -121,8 +119,26 @@ class CodeCommands:
         kept = await self._store(self._host.store.recovery, user)
         return {"user": user, "left": len(kept.digests) if kept else 0}
 
+    async def _remove_recovery(self, request: Request, peer: Peer) -> object:
+        return await self._forgotten(request, peer, self._host.store.forget_recovery, "recovery codes")
+
+    async def _revoke(self, request: Request, peer: Peer) -> object:
+        return await self._forgotten(request, peer, self._host.store.forget_helpdesk_code, "helpdesk code")
+
+    async def _forgotten(self, request: Request, peer: Peer, forget: Callable[[str], bool], what: str) -> object:
+        """Have the store forget something of a user, whose account may be gone."""
+        user = text_of(request, "user")
+        account = await self._look_up(user)
+        if account is not None:
+            _see_root(account, peer)
+            user = account.name
+        if not await self._store(forget, user):
+            raise Refused(f"{user!a} has no {what}")
+        self._host.audit.app(user, await self._who(peer), f"{what} removed")
+        return {"user": user}
+
     async def _issue(self, request: Request, peer: Peer) -> object:
-        user, valid = await self._account(request, peer), request.get("valid")
+        user, valid = await self._account(request, peer, for_oneself=False), request.get("valid")
         if isinstance(valid, bool) or not isinstance(valid, (int, float)) or not math.isfinite(valid):
             raise Refused("for how long?")
         if not 1 <= valid <= LONGEST_HELPDESK:
@@ -140,15 +156,19 @@ class CodeCommands:
             raise Refused("[totp] key is not configured: see starlingctl totp make-key")
         return current
 
-    async def _account(self, request: Request, peer: Peer) -> str:
-        """Tell the canonical name of the account that is meant; root's second factor is root's business."""
+    async def _account(self, request: Request, peer: Peer, *, for_oneself: bool = True) -> str:
+        """Tell the canonical name of the account that is meant."""
         name = text_of(request, "user")
-        account = await self._host.pools.accounts.run(PATIENCE, self._host.accounts.look_up, name)
+        account = await self._look_up(name)
         if account is None:
             raise Refused(f"there is no account {name!a}")
-        if account.uid == 0 and peer.uid != 0:
-            raise Refused("only root may do that for uid 0")
+        _see_root(account, peer)
+        if account.uid == peer.uid != 0 and not for_oneself:
+            raise Refused("nobody issues a code for themselves: it is there so that two people know of it")
         return account.name
+
+    async def _look_up(self, name: str) -> Account | None:
+        return await self._host.pools.accounts.run(PATIENCE, self._host.accounts.look_up, name)
 
     async def _who(self, peer: Peer) -> str:
         """Tell who asks, for the audit log."""
@@ -159,8 +179,18 @@ class CodeCommands:
         return await self._host.pools.store.run(PATIENCE, call, *arguments)
 
 
+def _see_root(account: Account, peer: Peer) -> None:
+    """See that nobody but root meddles with root's second factor. Raises Refused."""
+    if account.uid == 0 and peer.uid != 0:
+        raise Refused("only root may do that for uid 0")
+
+
 def _token(user: str, apps: Apps) -> otp.Token:
     return otp.Token(user, b"", apps.algorithm, apps.digits, apps.step)
+
+
+def _over(request: Request) -> otp.Over:
+    return otp.Over.ANY if request.get("replace") is True else otp.Over.NO_APP
 
 
 def _secret(request: Request) -> bytes:

@@ -207,6 +207,8 @@ class Control:
         account = await self._host.pools.accounts.run(PATIENCE, self._host.accounts.look_up, user)
         if account is None:
             raise Refused(f"there is no account {user!a}")
+        if account.uid == 0 and peer.uid != 0:
+            raise Refused("only root may do that for uid 0")
         by = await self._host.pools.accounts.run(PATIENCE, peer.look_up_name)
         await self._host.pools.store.run(PATIENCE, self._host.store.forget_failures, account.name)
         counted = self._host.guesses.unlock(account.name)

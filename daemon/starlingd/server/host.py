@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlingd.core.attempts import Attempts
 from starlingd.core.failures import Failures
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from starlingd.server.localcodes import LocalCodes
     from starlingd.server.logins import Logins
     from starlingd.server.workers import Workers
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +65,12 @@ class Pools:
     store: Workers
     patterns: Workers
     directory: Workers
+    hashing: Workers
 
     def close(self) -> None:
         """Take no more calls."""
-        for workers in (self.provider, self.accounts, self.store, self.patterns, self.directory):
+        every = (self.provider, self.accounts, self.store, self.patterns, self.directory, self.hashing)
+        for workers in every:
             workers.close()
 
 
@@ -105,13 +109,14 @@ class Host:
     directory_calls: Decoy = field(default_factory=Decoy)
     """How the last call of the directory went; it is never replayed."""
 
-    errands: set[asyncio.Task[None]] = field(default_factory=set)
+    errands: set[asyncio.Task[Any]] = field(default_factory=set)
 
-    def later(self, errand: Coroutine[Any, Any, None]) -> None:
-        """Run what the end of a login leaves to be noted, without the login waiting for it."""
+    def later(self, errand: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run what must come to its end although the login may end before; nobody has to wait for it."""
         task = asyncio.get_running_loop().create_task(errand)
         self.errands.add(task)
         task.add_done_callback(self.errands.discard)
+        return task
 
     def moment(self) -> Moment:
         """Tell the time by both clocks."""

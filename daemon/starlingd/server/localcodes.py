@@ -38,6 +38,8 @@ MOST_ISSUED = 5
 HOUR = 3600.0
 STORE_WAIT = 10.0
 HASH_WAIT = 10.0
+AT_ONCE = 500
+"""Apps that are sealed anew in one transaction: some 60 ms, which a login may wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +65,18 @@ class LocalCodes:
         self._issued: dict[str, deque[float]] = {}
         """When codes were issued lately, by who they are for and by who issued them."""
 
-    async def issued(self, user: str, code: str, now: Moment) -> Passed | None:
-        """Use up a recovery or a helpdesk code of ``user``; None when it is none."""
+    async def issued(self, user: str, code: str, now: Moment) -> Passed | Check:
+        """Use up a recovery or a helpdesk code of ``user``; NOT_ENROLLED when there is none to compare it with."""
         if len(code) == RECOVERY_DIGITS:
             return await self._recovery(user, code)
         if len(code) == HELPDESK_DIGITS:
             return await self._helpdesk(user, code, now)
-        return None
+        return Check.NOT_ENROLLED
+
+    async def waste(self, code: str) -> None:
+        """Take the time that ``issued`` takes: nobody must see who has such a code, or an account at all."""
+        if len(code) in {RECOVERY_DIGITS, HELPDESK_DIGITS}:
+            await self._hashing.run(HASH_WAIT, slow_hash, code, bytes(SALT_BYTES))
 
     async def app(self, user: str, code: str, vault: Vault | None, window: int) -> Passed | Check:
         """Check a code of the user's authenticator app, and use it up."""
@@ -92,33 +99,52 @@ class LocalCodes:
         secret = secrets.token_bytes(otp.secret_bytes(apps.algorithm))
         return Offer(token, secret, otp.uri(token, secret, host.partition(".")[0]))
 
-    async def keep(
-        self, offer: Offer, code: str, vault: Vault | None, window: int, *, replaces: bool
-    ) -> Passed | Check:
+    async def keep(self, offer: Offer, code: str, vault: Vault | None, window: int, over: otp.Over) -> Passed | Check:
         """Enrol an app that shows the right code; RIGHT becomes Passed, and REUSED says that there was one already."""
         check, token = otp.check(offer.token, offer.secret, code, time.time(), window)
         if check is not Check.RIGHT:
             return check
-        kept = await self.add(token, offer.secret, vault, replaces=replaces)
+        kept = await self.add(token, offer.secret, vault, over)
         return Passed(Factor.TOTP) if kept else Check.REUSED
 
-    async def add(self, token: otp.Token, secret: bytes, vault: Vault | None, *, replaces: bool) -> bool:
-        """Keep an app, sealed; False when there is one already that it does not replace."""
+    async def add(self, token: otp.Token, secret: bytes, vault: Vault | None, over: otp.Over) -> bool:
+        """Keep an app, sealed; False when there is already what it may not take the place of."""
         if vault is None:
             raise _no_key()
+        if over is otp.Over.ANY:
+            token = await self._as_far_used(token, secret, vault)
         sealed = replace(token, box=vault.seal(token.user, secret), made=time.time())
-        kept: bool = await self._workers.run(STORE_WAIT, self._store.save_token, sealed, replace=replaces)
+        kept: bool = await self._workers.run(STORE_WAIT, self._store.save_token, sealed, over)
         return kept
 
+    async def _as_far_used(self, token: otp.Token, secret: bytes, vault: Vault) -> otp.Token:
+        """Have an app that replaces itself go on where it was: its used codes stay used."""
+        old = await self._workers.run(STORE_WAIT, self._store.token, token.user)
+        if old is None:
+            return token
+        try:
+            same = old.step == token.step and vault.open(old.user, old.box) == secret
+        except Unavailable:  # of a key that is lost: all the more a reason to replace it
+            return token
+        return replace(token, used=max(old.used, token.used), drift=old.drift) if same else token
+
     async def reseal(self, vault: Vault | None) -> int:
-        """Seal every secret with the first key; tell how many there are."""
+        """Seal every secret with the first key, some at a time so that logins go on; tell how many there are.
+
+        Once interrupted, it is begun anew: until it has come to its end both keys are needed.
+        """
         if vault is None:
             raise _no_key()
 
         def seal(token: otp.Token) -> otp.Token:
-            return replace(token, box=vault.seal(token.user, vault.open(token.user, token.box)))
+            try:
+                return replace(token, box=vault.seal(token.user, vault.open(token.user, token.box)))
+            except Unavailable as why:
+                raise Unavailable(why.port, why.fault, f"the app of {token.user}: {why.detail}") from None
 
-        count: int = await self._workers.run(STORE_WAIT, self._store.reseal_tokens, seal)
+        count, last = 0, [""]
+        while last := await self._workers.run(STORE_WAIT, self._store.reseal_tokens, seal, last[-1], AT_ONCE):
+            count += len(last)
         return count
 
     async def make_recovery_codes(self, user: str) -> list[str]:
@@ -158,22 +184,24 @@ class LocalCodes:
         kept = await self._workers.run(STORE_WAIT, self._store.recovery, user)
         return Fallback.RECOVERY in kinds and kept is not None
 
-    async def _recovery(self, user: str, code: str) -> Passed | None:
+    async def _recovery(self, user: str, code: str) -> Passed | Check:
         kept = await self._workers.run(STORE_WAIT, self._store.recovery, user)
         if kept is None:
-            return None
+            await self.waste(code)
+            return Check.NOT_ENROLLED
         digest = await self._hashing.run(HASH_WAIT, slow_hash, code, kept.salt)
         left = await self._workers.run(STORE_WAIT, self._store.use_recovery, user, digest)
-        return None if left is None else Passed(Factor.RECOVERY, left=left)
+        return Check.WRONG if left is None else Passed(Factor.RECOVERY, left=left)
 
-    async def _helpdesk(self, user: str, code: str, now: Moment) -> Passed | None:
+    async def _helpdesk(self, user: str, code: str, now: Moment) -> Passed | Check:
         kept = await self._workers.run(STORE_WAIT, self._store.helpdesk_code, user)
         if kept is None or not kept.is_good(now):
-            return None
+            await self.waste(code)
+            return Check.NOT_ENROLLED
         digest = await self._hashing.run(HASH_WAIT, slow_hash, code, kept.salt)
         used = await self._workers.run(STORE_WAIT, self._store.use_helpdesk_code, user, digest)
         if used is None or not used.is_good(now):
-            return None
+            return Check.WRONG
         return Passed(Factor.HELPDESK, issued_by=used.issued_by)
 
 

@@ -175,15 +175,23 @@ class Performer:
             return Check.LOCKED if locked else await self._check(step)
         if not await guesses.begin(step.user, place, self._current.rules):
             return Check.LOCKED
+        missed = False
         try:
-            check = await self._check(step)
+            check = await self._check_issued(step)
+            missed = check is Check.WRONG
+            if not isinstance(check, Passed):
+                check = await self._check(step)
         except Unavailable:
-            guesses.release(step.user, place)  # nobody could tell
+            if missed:  # a code of this host's own, whatever the service would have said
+                await self._guess_failed(step.user, place)
+            else:  # nobody could tell
+                guesses.release(step.user, place)
             raise
         except BaseException:  # whoever hangs up has guessed; and a bug must not leave the guess under way for ever
             self._host.later(self._guess_failed(step.user, place))
             raise
-        if check is Check.WRONG or (check is Check.NOT_ENROLLED and not self._unenrolled_may_pass()):
+        may_pass = check is Check.NOT_ENROLLED and not missed and self._unenrolled_may_pass()
+        if check in {Check.WRONG, Check.NOT_ENROLLED} and not may_pass:
             await self._guess_failed(step.user, place)
         elif check is not Check.RIGHT and not isinstance(check, Passed):
             guesses.release(step.user, place)
@@ -202,17 +210,19 @@ class Performer:
             at = time.time()
             await self._note(lambda name: self._host.store.add_failure(name, place, at), user)
 
+    async def _check_issued(self, step: steps.Verify) -> Check | Passed:
+        """Check a recovery or helpdesk code; NOT_ENROLLED when there is none, which takes as long."""
+        if step.identity is None or (step.local and await self._is_blocked(step.user)):
+            await self._host.local.waste(step.code)
+            return Check.NOT_ENROLLED
+        return await self._host.local.issued(step.user, step.code, self._host.moment())
+
     async def _check(self, step: steps.Verify) -> Check | Passed:
         local = step.local or self._current.rules.provider is Provider.TOTP
         watch = self._host.local_calls if local else self._host.decoy
         if step.identity is None:
             await watch.replay("verify")
             return Check.WRONG
-        if step.local and await self._is_blocked(step.user):
-            return Check.WRONG
-        passed = await self._host.local.issued(step.user, step.code, self._host.moment())
-        if passed is not None:
-            return passed
         with watch.observe("verify"):
             if local:
                 return await self._check_here(step)
@@ -235,6 +245,8 @@ class Performer:
         rules = self._current.rules
         if rules.provider is not Provider.TOTP and Fallback.TOTP not in rules.fallback:
             return Check.WRONG
+        if await self._is_blocked(step.user):
+            return Check.WRONG
         return await self._host.local.app(step.user, step.code, self._current.vault, rules.apps.window)
 
     async def _has_local_code(self, step: steps.HasLocalCode) -> bool:
@@ -254,10 +266,15 @@ class Performer:
         if self._offer is None or self._offer.token.user != step.user:
             raise AssertionError("an app is kept that was never offered")
         window = self._current.rules.apps.window
-        kept = await self._host.local.keep(self._offer, step.code, self._current.vault, window, replaces=False)
+        keeping = self._host.local.keep(self._offer, step.code, self._current.vault, window, otp.Over.NOTHING)
+        # Whoever hangs up now may have enrolled all the same: that must not go unnoticed.
+        return await asyncio.shield(self._host.later(self._kept(keeping, step.user)))
+
+    async def _kept(self, keeping: Awaitable[Check | Passed], user: str) -> Check | Passed:
+        kept = await keeping
         if isinstance(kept, Passed):
             what = "an app was enrolled while logging in"
-            self._host.audit.app(step.user, step.user, what, self._login.client_ip, self._login_id)
+            self._host.audit.app(user, user, what, self._login.client_ip, self._login_id)
         return kept
 
     async def _disown(self, identity: str, user: str) -> None:

@@ -16,6 +16,7 @@ from starlingd.core import grace
 from starlingd.core.enrolment import Enrolment, LoopState
 from starlingd.core.localcodes import HelpdeskCode, Recovery
 from starlingd.core.model import Check
+from starlingd.core.otp import Over
 from starlingd.core.records import FRESH
 
 if TYPE_CHECKING:
@@ -212,7 +213,7 @@ class SqliteStore:
     def had_second_factor(self, user: str) -> bool:
         """Tell whether somebody ever had a second factor here."""
         with self._file.transaction() as database:
-            return any(True for _ in database.query("select user from veterans where user = ?", [user]))
+            return _is_veteran(database, user)
 
     def enrolments_of(self, users: Iterable[str]) -> Mapping[str, Enrolment]:
         """Tell how these users are enrolled."""
@@ -263,10 +264,12 @@ class SqliteStore:
         with self._file.transaction() as database:
             return rows.readable(rows.token, database.query("select * from tokens order by user"))
 
-    def save_token(self, token: Token, *, replace: bool) -> bool:
+    def save_token(self, token: Token, over: Over) -> bool:
         """Keep an app."""
         with self._file.transaction() as database:
-            if not replace and any(True for _ in database.query(_OF_USER, [token.user])):
+            if over is not Over.ANY and _token(database, token.user) is not None:
+                return False
+            if over is Over.NOTHING and _is_veteran(database, token.user):
                 return False
             _put(database, "tokens", rows.token_row(token))
             _put(database, "veterans", {"user": token.user})
@@ -274,8 +277,7 @@ class SqliteStore:
 
     def forget_token(self, user: str) -> bool:
         """Forget an app."""
-        with self._file.transaction() as database:
-            return bool(database.execute("delete from tokens where user = ?", [user]).rowcount)
+        return self._forget("tokens", user)
 
     def use_token(self, user: str, judge: Callable[[Token], tuple[Check, Token]]) -> Check:
         """Check a code and use it up, in one transaction."""
@@ -288,13 +290,14 @@ class SqliteStore:
                 _put(database, "tokens", rows.token_row(after))
             return check
 
-    def reseal_tokens(self, seal: Callable[[Token], Token]) -> int:
-        """Replace every app."""
+    def reseal_tokens(self, seal: Callable[[Token], Token], after: str, most: int) -> list[str]:
+        """Replace some apps."""
+        next_ones = "select * from tokens where user > ? order by user limit ?"
         with self._file.transaction() as database:
-            found = [rows.token(row) for row in database.query("select * from tokens")]
+            found = [rows.token(row) for row in database.query(next_ones, [after, most])]
             for token in found:
                 _put(database, "tokens", rows.token_row(seal(token)))
-            return len(found)
+            return [token.user for token in found]
 
     def recovery(self, user: str) -> Recovery | None:
         """Tell what is kept of recovery codes."""
@@ -319,6 +322,10 @@ class SqliteStore:
             left: int = database.execute("select count(*) from recovery where user = ?", [user]).fetchone()[0]
             return left
 
+    def forget_recovery(self, user: str) -> bool:
+        """Forget recovery codes."""
+        return self._forget("recovery", user)
+
     def helpdesk_code(self, user: str) -> HelpdeskCode | None:
         """Tell a helpdesk code."""
         with self._file.transaction() as database:
@@ -328,6 +335,10 @@ class SqliteStore:
         """Keep a helpdesk code in place of the old one."""
         with self._file.transaction() as database:
             _put(database, "helpdesk", asdict(code))
+
+    def forget_helpdesk_code(self, user: str) -> bool:
+        """Forget a helpdesk code."""
+        return self._forget("helpdesk", user)
 
     def use_helpdesk_code(self, user: str, digest: bytes) -> HelpdeskCode | None:
         """Use up a helpdesk code."""
@@ -340,13 +351,18 @@ class SqliteStore:
         """Close the file."""
         self._file.close()
 
+    def _forget(self, table: str, user: str) -> bool:
+        with self._file.transaction() as database:
+            return bool(database.execute(f"delete from {table} where user = ?", [user]).rowcount)
 
-_OF_USER = "select * from tokens where user = ?"
+
+def _is_veteran(database: Database, user: str) -> bool:
+    return any(True for _ in database.query("select user from veterans where user = ?", [user]))
 
 
 def _token(database: Database, user: str) -> Token | None:
     """Find an app; a row that makes no sense raises, since to take it for none would offer a new enrolment."""
-    for row in database.query(_OF_USER, [user]):
+    for row in database.query("select * from tokens where user = ?", [user]):
         try:
             return rows.token(row)
         except (ValueError, KeyError, TypeError) as error:
