@@ -55,7 +55,7 @@ def _ask_daemon(hook: str, pamh: "Handle", arguments: "list[str]") -> int:
     options = Options(pamh.service or "", arguments)
     deadline = time.monotonic() + options.deadline
     fields, watched = _describe_login(hook, pamh, options)
-    for _ in range(2):  # a daemon that goes away before anybody was asked anything is tried once more
+    for _ in range(3):  # a daemon that goes away before anybody was asked anything: one restart may follow another
         client = Client(watched)
         try:
             client.connect(options.socket, min(deadline, time.monotonic() + options.connect_timeout))

@@ -104,7 +104,7 @@ class Provisioned:
         assert "result" in answer, answer
         return answer["result"]
 
-    def finish(self, *, plan: bool = False, patience: float = PATIENCE) -> dict[str, Any]:
+    def finish(self, *, plan: bool = False, patience: float = 4 * PATIENCE) -> dict[str, Any]:
         """Wait for the end of the run or plan that is under way, and tell it."""
         ends = time.monotonic() + patience
         while not (run := self.ask("provision status", plan=plan, brief=True)["run"])["outcome"]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from starlingd.core.model import Process
+from starlingd.core.model import Account, Process
 from starlingd.server.host import Rights
 from tests.daemon_under_test import RIGHT_CODE, Bastion, Connection, Whole
 from tests.unit.controlling import BOB, controlled, fill
@@ -44,10 +44,10 @@ def groups(*names: str) -> list[int]:
     return [grp.getgrnam(name).gr_gid for name in names]
 
 
-async def ask_as(whole: Whole, extra: list[int], group: int, command: str) -> dict[str, Any]:
+async def ask_as(whole: Whole, extra: list[int], group: int, command: str, **more: object) -> dict[str, Any]:
     """Ask as somebody who is not root and in some groups."""
     whole.control.chmod(0o666)
-    request = json.dumps({"command": command, "user": "alice"})
+    request = json.dumps({"command": command, "user": "alice", **more})
     done = await asyncio.to_thread(
         subprocess.run,
         ["/usr/bin/python3", "-c", CLIENT, str(whole.control), request],
@@ -101,6 +101,38 @@ def test_who_is_not_root_may_read_and_otherwise_what_his_groups_may(
         assert {event["STARLING_BY"] for event in bastion.events("unlock")} <= {"nobody"}
 
     controlled(directory, test, rights=rights)
+
+
+OPERATE, HELP = {"totp remove", "recovery make", "recovery remove"}, {"code issue", "code revoke", "unlock"}
+
+
+@pytest.mark.parametrize(
+    ("group", "allowed"), [("adm", set()), (HELPDESK, HELP), (OPERATORS, OPERATE | HELP)], ids=["no", "help", "operate"]
+)
+def test_codes_of_others_are_for_operators_and_the_helpdesk_and_those_of_root_for_root(
+    directory: Path, group: str, allowed: set[str]
+) -> None:
+    async def test(bastion: Bastion, whole: Whole) -> None:
+        for command in sorted(OPERATE | HELP):
+            answer = await ask_as(whole, groups(group), NOBODY, command, valid=900)
+            refused = str(answer.get("error", "")).startswith("nobody may not do that")
+            assert refused == (command not in allowed), (command, answer)
+            answer = await ask_as(whole, groups(group), NOBODY, command, valid=900, user="root")
+            assert "root" in answer["error"], (command, answer)
+        assert bool(bastion.events("code_issued")) == ("code issue" in allowed)
+
+    controlled(directory, test, rights=RIGHTS)
+
+
+def test_nobody_issues_a_code_for_themselves(directory: Path) -> None:
+    async def test(bastion: Bastion, whole: Whole) -> None:
+        bastion.people.look_up = lambda name: Account(name, NOBODY)  # type: ignore[method-assign]
+        answer = await ask_as(whole, groups(OPERATORS), NOBODY, "code issue", valid=900)
+        assert "for themselves" in answer["error"]
+        assert not bastion.events("code_issued")
+        assert "result" in await ask_as(whole, groups(OPERATORS), NOBODY, "recovery make")
+
+    controlled(directory, test, rights=RIGHTS)
 
 
 def test_only_root_may_say_that_a_login_is_a_test(directory: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -31,6 +32,7 @@ from starlingd.core.secondfactor import Candidate
 from starlingd.core.selfenrolment import enrol
 from starlingd.core.steps import OfferApp
 from starlingd.ports import Fault, Unavailable
+from starlingd.server import localcodes
 from starlingd.server.control import hypothetical
 from starlingd.server.explain import explain
 from tests.daemon_under_test import RIGHT_CODE, Bastion, Connection, Module, on_bastion
@@ -106,6 +108,43 @@ def test_a_code_of_the_app_lets_in_once_and_the_service_is_never_asked() -> None
         assert not bastion.provider.calls
         event = bastion.events()[0]
         assert (event["STARLING_FACTOR"], event["STARLING_RULE"]) == ("totp", "auth.provider")
+
+    run(test)
+
+
+def test_an_app_that_takes_its_own_place_leaves_used_codes_used() -> None:
+    async def test(bastion: Bastion) -> None:
+        now = code()
+        await told(bastion, now)
+        assert bastion.host.current
+        again = otp.Token("alice", b"")
+        assert await bastion.host.local.add(again, SECRET, bastion.host.current.vault, otp.Over.ANY)
+        assert (await told(bastion, now, now, now))["reason"] == "code_reused"
+        assert await bastion.host.local.add(again, b"another secret here", bastion.host.current.vault, otp.Over.ANY)
+        assert (await told(bastion, code(secret=b"another secret here")))["reason"] == "code_verified"
+
+    run(test)
+
+
+def test_secrets_are_sealed_anew_in_parts_and_who_cannot_be_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(localcodes, "AT_ONCE", 2)
+
+    async def test(bastion: Bastion) -> None:
+        assert bastion.host.current
+        old = bastion.host.current.vault
+        local, secrets = bastion.host.local, [f"secret of user {number}".encode() for number in range(5)]
+        for number, secret in enumerate(secrets):
+            assert await local.add(otp.Token(f"user{number}", b""), secret, old, otp.Over.NO_APP)
+        lost = Vault(new_key())
+        with pytest.raises(Unavailable, match="the app of alice"):
+            await local.reseal(lost)
+        first, second = new_key(), new_key()
+        for number, secret in enumerate(secrets):
+            await local.add(otp.Token(f"user{number}", b""), secret, Vault(first), otp.Over.ANY)
+        await local.add(otp.Token("alice", b""), SECRET, Vault(first), otp.Over.ANY)
+        assert await local.reseal(Vault(f"{second} {first}")) == 6
+        opened = [Vault(second).open(token.user, token.box) for token in bastion.store.tokens()]
+        assert opened == [SECRET, *secrets]
 
     run(test)
 
@@ -259,6 +298,53 @@ def test_ten_parallel_guesses_at_a_helpdesk_code_count_ten_also_without_an_app(r
         assert (await told(bastion, "000000000000"))["reason"] == "too_many_attempts"
 
     run(test, replace(rules, max_attempts=1, max_failures=10), app=False)
+
+
+@pytest.mark.parametrize(
+    "outage",
+    [
+        Unavailable("starling", Fault.UNREACHABLE, "no route"),
+        Unavailable("starling", Fault.RATE_LIMITED, "429"),
+        Unavailable("starling", Fault.BROKEN, "500"),
+    ],
+)
+@pytest.mark.parametrize("length", [10, 12])
+def test_a_wrong_code_of_this_host_counts_although_the_service_cannot_say_what_it_thinks(
+    outage: Unavailable, length: int
+) -> None:
+    async def test(bastion: Bastion) -> None:
+        await bastion.host.local.make_recovery_codes("alice")
+        await bastion.host.local.issue("alice", "hanna (uid 1007)", 900.0, bastion.host.moment())
+        bastion.provider.outage = outage
+        for _ in range(5):
+            assert (await told(bastion, "0" * length))["result"] == "auth_err"
+        assert (await told(bastion, "0" * length))["reason"] == "too_many_attempts"
+
+    run(test, Rules())
+
+
+def test_what_the_service_cannot_say_of_its_own_codes_is_no_guess() -> None:
+    async def test(bastion: Bastion) -> None:
+        bastion.provider.outage = DOWN
+        for _ in range(6):
+            assert (await told(bastion, "1234567890"))["reason"] == "unreachable"
+
+    run(test, Rules())
+
+
+@pytest.mark.parametrize("user", ["alice", "nobody-here"])
+@pytest.mark.parametrize("length", [10, 12])
+def test_an_answer_of_that_length_is_hashed_for_everybody_alike(
+    monkeypatch: pytest.MonkeyPatch, user: str, length: int
+) -> None:
+    hashed: list[str] = []
+    monkeypatch.setattr(localcodes, "slow_hash", lambda code, _: hashed.append(code) or b"")
+
+    async def test(bastion: Bastion) -> None:
+        await told(bastion, "0" * length, user=user)
+
+    run(test, replace(Rules(), max_attempts=1))
+    assert hashed == ["0" * length]
 
 
 def test_a_code_of_that_length_that_does_not_match_goes_on_to_the_service() -> None:
@@ -425,6 +511,14 @@ def test_who_has_no_code_here_is_not_let_in_by_a_roll_out_that_nobody_could_chec
     run(test, replace(BRIDGED, not_enrolled=until), app=False)
 
 
+def test_whoever_has_an_app_must_show_it_however_many_attempts_went_before() -> None:
+    async def test(bastion: Bastion) -> None:
+        down(bastion)
+        assert (await told(bastion, "x", "x", "123456", wrong()))["reason"] == "wrong_code"
+
+    run(test, replace(BRIDGED, fail_mode=FailMode.SAFE))
+
+
 @pytest.mark.parametrize(("app", "reason"), [(True, "code_verified"), (False, "fail_open")])
 def test_fail_open_does_not_hold_up_who_has_no_code(*, app: bool, reason: str) -> None:
     async def test(bastion: Bastion) -> None:
@@ -522,6 +616,45 @@ def test_of_two_logins_at_once_one_enrols() -> None:
         done = sorted([(await module.done())["result"] for module in modules])
         assert done == ["auth_err", "success"]
         assert len(bastion.events("enrolment")) == 1
+
+    run(test, ENROLLING, app=False)
+
+
+def test_an_offer_is_void_once_somebody_else_made_the_user_a_veteran() -> None:
+    async def test(bastion: Bastion) -> None:
+        module = await connect(bastion, **KEY_SHOWN)
+        secret = shown((await module.receive())[1]["text"])
+        await bastion.host.local.make_recovery_codes("alice")
+        module.send("answer", text=code(secret=secret))
+        assert (await module.done())["reason"] == "not_enrolled"
+        assert bastion.store.token("alice") is None
+
+    run(test, ENROLLING, app=False)
+
+
+def test_whoever_hangs_up_while_an_app_is_kept_is_in_the_log() -> None:
+    async def test(bastion: Bastion) -> None:
+        module = await connect(bastion, **KEY_SHOWN)
+        secret = shown((await module.receive())[1]["text"])
+        asked, go_on = threading.Event(), threading.Event()
+        save = bastion.store.save_token
+
+        def slowly(token: otp.Token, over: otp.Over) -> bool:
+            asked.set()
+            go_on.wait(5)
+            return save(token, over)
+
+        bastion.store.save_token = slowly  # type: ignore[method-assign]
+        module.send("answer", text=code(secret=secret))
+        await asyncio.to_thread(asked.wait, 5)
+        module.hang_up()
+        await bastion.settled()
+        go_on.set()
+        await asyncio.gather(*bastion.host.errands)
+        assert bastion.store.token("alice") is not None
+        [event] = bastion.events("enrolment")
+        assert event["STARLING_LOGIN"] == bastion.events()[0]["STARLING_LOGIN"]
+        assert event["STARLING_CLIENT_IP"] == "198.51.100.7"
 
     run(test, ENROLLING, app=False)
 

@@ -162,26 +162,27 @@ LOST = [HELLO, READ, CLOSE]
 
 
 @pytest.mark.parametrize("lost", [[CLOSE], LOST, [HELLO, READ, packet("say", style="info", text="One moment"), CLOSE]])
-def test_a_daemon_that_is_lost_before_it_asked_is_tried_once_more(stack: Stack, lost: list[Step]) -> None:
-    with Peer(stack.socket, lost, [HELLO, READ, SUCCESS]) as peer:
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_daemon_that_is_lost_before_it_asked_is_tried_again(stack: Stack, lost: list[Step], times: int) -> None:
+    with Peer(stack.socket, *[lost] * times, [HELLO, READ, SUCCESS]) as peer:
         outcome = stack.run()
     assert (outcome.result, outcome.log) == (pam.SUCCESS, [])
-    [(op, fields)] = peer.received[1]
+    [(op, fields)] = peer.received[times]
     assert op == "authenticate"
     for _, before in peer.received[0]:
         assert float(fields["deadline"]) <= float(before["deadline"])
         assert {**fields, "deadline": ""} == {**before, "deadline": ""}
 
 
-def test_a_daemon_that_is_lost_twice_refuses(stack: Stack) -> None:
-    with Peer(stack.socket, LOST, LOST) as peer:
+def test_a_daemon_that_is_lost_three_times_refuses(stack: Stack) -> None:
+    with Peer(stack.socket, LOST, LOST, LOST) as peer:
         outcome = stack.run()
     assert_refused(outcome, CLOSED)
-    assert len(peer.received) == 2
+    assert len(peer.received) == 3
 
 
-def test_a_daemon_that_is_lost_twice_before_its_greeting_refuses(stack: Stack) -> None:
-    with Peer(stack.socket, [CLOSE], [CLOSE]):
+def test_a_daemon_that_is_lost_three_times_before_its_greeting_refuses(stack: Stack) -> None:
+    with Peer(stack.socket, [CLOSE], [CLOSE], [CLOSE]):
         assert_refused(stack.run(), CLOSED)
 
 
@@ -198,5 +199,5 @@ def test_a_daemon_that_is_lost_after_it_asked_refuses(stack: Stack, lost: list[S
 
 def test_a_daemon_that_hangs_up_while_we_speak_does_not_kill_us(stack: Stack) -> None:
     """A SIGPIPE would: pamtester would end without a word."""
-    with Peer(stack.socket, [HELLO, CLOSE], [HELLO, CLOSE]):
+    with Peer(stack.socket, [HELLO, CLOSE], [HELLO, CLOSE], [HELLO, CLOSE]):
         assert_refused(stack.run(), CLOSED)
