@@ -26,6 +26,7 @@ from starlingd.core.secondfactor import Facts
 from starlingd.core.sentences import TOO_MANY_SESSIONS
 from starlingd.core.steps import Interrupted, ShuttingDown, TimeUp
 from starlingd.core.verdicts import reason_of, refuse
+from starlingd.server import trials
 from starlingd.server.channel import Channel
 from starlingd.server.logins import Full, emergency
 from starlingd.server.performer import Performer
@@ -129,13 +130,21 @@ class Session:
             self._refuse_all(login, Reason.MISCONFIGURED)
         elif not self._host.recovered and login.user not in self._host.current.rules.break_glass:
             self._refuse_all(login, Reason.STORE_UNAVAILABLE)
+        elif self._is_of_a_lost_trial(login):
+            self._refuse_all(login, Reason.NO_RECORD)
         else:
             await perform(login, self._host.current)
 
     def _mark(self, login: Login) -> Login:
         """Mark what only tries the stack out; who that is was said over the control socket."""
         self._trial = self._host.trials.of(login.caller)
+        if self._trial is not None:
+            self._login_id = trials.PREFIX + self._login_id
         return replace(login, is_test=self._trial is not None)
+
+    def _is_of_a_lost_trial(self, login: Login) -> bool:
+        """Tell whether an earlier daemon took this for a trial: it must not become a login because of a restart."""
+        return self._trial is None and self._operation not in AT_ONCE and login.login_id.startswith(trials.PREFIX)
 
     def _write_down(self, login: Login, user: str, login_id: str, verdict: Verdict) -> None:
         if self._trial is not None:
@@ -239,10 +248,10 @@ class Session:
     def _leaves_it_to_the_next(self) -> bool:
         """Tell whether a daemon that stops says nothing: the module then asks the next one, as after a crash.
 
-        Only where nobody has been asked anything, and no phone has rung.
+        Only where nobody has been asked anything, and no phone has rung; the next one knows nothing of a trial.
         """
         engaged = self._performer is not None and self._performer.engaged
-        return isinstance(self._why, ShuttingDown) and not engaged
+        return isinstance(self._why, ShuttingDown) and not engaged and self._trial is None
 
     def _facts(
         self, rules: Rules, spent: int = 0, refused: frozenset[str] = frozenset(), *, closed: bool = False
