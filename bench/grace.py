@@ -107,6 +107,7 @@ def load(path: str, act: Callable[..., object], results: multiprocessing.Queue[i
             address = f"10.0.{number}.{done % 10}"
             fields = {"v": "1", "user": USER, "service": "sshd", "rhost": address, "tty": "ssh", "login": ""}
             fields |= {"conn": f"{address} 50000 192.0.2.1 22", "ppid": str(os.getppid()), "pstart": "1"}
+            fields["authinfo"] = "publickey ssh-ed25519 AAAA"
             packet = encode("authenticate", {**fields, "start": start, "deadline": "60"})
             await act(path, loop, packet)  # type: ignore[misc]
             done += 1

@@ -209,6 +209,7 @@ class Bastion:
             "rhost": "198.51.100.7",
             "tty": "ssh",
             "conn": "198.51.100.7 50000 192.0.2.1 22",
+            "authinfo": "publickey ssh-ed25519 AAAA",
             "ppid": "40",
             "pstart": "400",
             "start": str(caller.start),

@@ -27,6 +27,7 @@ def call(path: str, operation: str, user: str, login: str = "") -> dict[str, str
     start = Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()[19]
     fields = {"v": "1", "user": user, "service": "sshd", "ppid": "1", "pstart": "1", "start": start, "deadline": "60"}
     fields |= {"rhost": ADDRESS, "tty": "ssh", "conn": f"{ADDRESS} 50000 192.0.2.1 22", "login": login}
+    fields["authinfo"] = "publickey ssh-ed25519 AAAA"
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
             sock.settimeout(PATIENCE)

@@ -40,6 +40,7 @@ from starlingd.core.steps import (
     Match,
     Misbehaved,
     Pause,
+    Peek,
     Probe,
     Reuse,
     Say,
@@ -249,6 +250,7 @@ class World:
             FindIdentity: Mapped(self.mapped) if isinstance(self.mapped, str) else self.mapped,
             CountSessions: self.sessions,
             Reuse: self.entry,
+            Peek: self.entry,
             Probe: self.unreachable,
             Defer: self.days,
         }

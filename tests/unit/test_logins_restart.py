@@ -80,6 +80,45 @@ def test_a_session_that_cannot_be_kept_is_none(house: House, unheard: bool) -> N
     assert house.store.entries == {}, "no session, no grace"
 
 
+# A stop
+
+
+def test_what_was_cut_short_is_forgotten_before_the_daemon_ends_and_holds_no_slot_of_the_next(house: House) -> None:
+    house.store.entries[KEY] = house.entry()
+    house.store.reuse("login 0", KEY, "1000 alice", Grace(reuse_limit=5), house.entry().used)
+    house.hand.free = False
+    adding = house.start(house.logins.add(house.record(), 1))
+    house.hand.move()  # it is on disk, and its login is cut short before anybody is told
+    adding.cancel()
+    house.turn()
+    settling = house.start(house.logins.settle())
+    assert not settling.done()
+    house.hand.move()
+    house.turn()
+    assert settling.done()
+    house.restart()
+    assert (house.count, house.store.kept, house.store.entries[KEY].reuses) == (0, {}, 0)
+    house.add(house.record(1), 1)
+
+
+def test_what_the_store_could_not_forget_is_tried_once_more_before_the_daemon_ends(house: House) -> None:
+    house.add(house.record())
+    house.hand.down = True
+    house.drop("login 0")
+    assert set(house.store.kept) == {"login 0"}
+    house.hand.down = False
+    house.do(house.logins.settle())
+    assert house.store.kept == {}
+
+
+def test_a_store_that_fails_to_the_end_ends_no_daemon_with_an_error(house: House) -> None:
+    house.add(house.record())
+    house.hand.down = True
+    house.drop("login 0")
+    house.do(house.logins.settle())
+    assert set(house.store.kept) == {"login 0"}
+
+
 # A restart
 
 

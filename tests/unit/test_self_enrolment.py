@@ -164,7 +164,13 @@ def test_whoever_hangs_up_while_an_app_is_kept_is_in_the_log() -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{}, {"authinfo": "password\n"}, {"authinfo": "xpublickey y\n"}, {"first_factor": "after"}]
+    "fields",
+    [
+        {"authinfo": ""},
+        {"authinfo": "password\n"},
+        {"authinfo": "xpublickey y\n"},
+        {"authinfo": "", "first_factor": "after"},
+    ],
 )
 def test_after_a_first_factor_that_nobody_knows_nobody_enrols(fields: dict[str, str]) -> None:
     async def test(bastion: Bastion) -> None:

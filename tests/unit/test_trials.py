@@ -1,14 +1,16 @@
 """Logins that are only a test: decided and written down like any other, and let in nowhere."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
-from starlingd.core.model import Process, PushStatus
+from starlingd.cli.logintest import command
+from starlingd.core.model import Account, Process, PushStatus
 from starlingd.core.rules import Allow, Grace, Rules, UserList
 from starlingd.server import processes
-from starlingd.server.trials import MOST_TRIALS, Trials
+from starlingd.server.trials import MOST_TRIALS, PREFIX, Trials
 from tests.daemon_under_test import RIGHT_CODE, Bastion, Whole, on_bastion
 from tests.unit.controlling import CACHED, KEY, ask, controlled, fill
 
@@ -124,6 +126,69 @@ def test_whoever_is_no_trial_is_a_login() -> None:
         assert all("STARLING_MODE" not in event for event in bastion.events())
 
     on_bastion(test, FAST)
+
+
+@pytest.mark.parametrize("operation", ["authenticate", "account"])
+@pytest.mark.parametrize("begun", [True, False], ids=["between the hooks", "before the first"])
+def test_what_is_left_of_a_trial_after_a_restart_is_refused(operation: str, begun: bool) -> None:  # noqa: FBT001
+    async def test(bastion: Bastion) -> None:
+        login = PREFIX
+        if begun:
+            bastion.host.trials.begin(ME)
+            login = (await authenticate(bastion, None))["env.PAM_STARLING_LOGIN"]
+            assert login.startswith(PREFIX)
+        bastion.host.trials = Trials()  # as the next daemon has it
+        refused = await (await bastion.call(operation, ME, login=login)).done()
+        assert (refused["result"] in {"auth_err", "acct_denied"}, refused["reason"]) == (True, "no_record")
+        assert "env.PAM_STARLING_LOGIN" not in refused
+        assert (await hook(bastion, "open_session", login))["result"] == "session_err"
+        assert (bastion.store.kept, bastion.store.open) == ({}, {})
+        assert bastion.host.logins.count("alice", "198.51.100.7") == 0
+
+    on_bastion(test, EXEMPT)
+
+
+def test_the_application_says_what_it_is_before_the_first_hook() -> None:
+    assert f'b"PAM_STARLING_LOGIN={PREFIX}"' in command.APPLICATION.read_text(encoding="utf-8")
+
+
+def test_a_session_is_closed_whatever_its_environment_says() -> None:
+    async def test(bastion: Bastion) -> None:
+        login = (await authenticate(bastion, None))["env.PAM_STARLING_LOGIN"]
+        assert (await hook(bastion, "open_session", login))["result"] == "success"
+        assert (await hook(bastion, "close_session", PREFIX))["reason"] == "exempt_user_list"
+        assert bastion.host.logins.leases == []
+
+    on_bastion(test, EXEMPT)
+
+
+@pytest.mark.parametrize("trial", [True, False])
+def test_a_daemon_that_stops_answers_a_trial_itself_for_the_next_one_would_let_it_in(
+    monkeypatch: pytest.MonkeyPatch,
+    trial: bool,  # noqa: FBT001
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def look_up(_: str) -> Account | None:
+        begun.set()
+        go_on.wait(5)
+        return None
+
+    async def test(bastion: Bastion) -> None:
+        monkeypatch.setattr(bastion.people, "look_up", look_up)
+        if trial:
+            bastion.host.trials.begin(ME)
+        module = await bastion.call("authenticate", ME)
+        assert await bastion.host.pools.patterns.run(5, begun.wait, 5)
+        for session in bastion.sessions.values():
+            session.stop()
+        op, fields = await module.receive()
+        if trial:
+            op, fields = await module.receive()  # after the sentence
+        assert (op, fields.get("reason")) == (("done", "busy") if trial else ("", None))
+        go_on.set()
+
+    on_bastion(test, EXEMPT)
 
 
 def test_trials_are_bounded_and_need_a_living_process(monkeypatch: pytest.MonkeyPatch) -> None:

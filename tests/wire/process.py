@@ -75,6 +75,7 @@ class Module:
         start, parent = start_time("self"), os.getppid()
         first = {"v": "1", "user": user, "service": "sshd", "rhost": ADDRESS, "tty": "ssh", "deadline": "60"}
         first |= {"ppid": str(parent), "pstart": start_time(parent), "start": start, "login": ""}
+        first |= {"authinfo": "publickey ssh-ed25519 AAAA"}
         first |= {"conn": f"{ADDRESS} {time.monotonic_ns() % 60000} 192.0.2.1 22"}  # a new connection each time
         self.greet().send(operation, **{**first, **fields})
         return self

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -18,6 +20,12 @@ from tests.wire import process
 from tests.wire.process import APPROVES, HOLE, MANUAL, PYTHON, Daemon, Module
 
 STOP_TIME = 5.0
+MANY, ROUNDS = 60, 4
+LIMITED = {
+    "whitelist source=user_list": "name = calm",
+    "user_list calm": f"allow = no_user\nexcept = {APPROVES}",
+    "connection_limit by=client_ip_gateway_user": f"limit = {MANY}",
+}
 
 
 @pytest.fixture(scope="module")
@@ -207,6 +215,44 @@ def test_logins_that_wait_are_answered_when_it_stops(daemon: Daemon, sandbox: Sa
         assert not [name for name in verdict if name.startswith("env.")]
     sandbox.approve(push["id"])
     assert daemon.log.count("reason='push_approved'") == 0
+
+
+def records(daemon: Daemon) -> set[str]:
+    """Tell the logins on disk."""
+    with closing(sqlite3.connect(daemon.state)) as database:
+        return {login_id for (login_id,) in database.execute("select login_id from records")}
+
+
+def let_in(module: Module) -> str:
+    """Tell the id of a login that was let in, or "" where the daemon went without a word: the next one is asked."""
+    try:
+        verdict = module.done()
+    except process.Gone:
+        return ""
+    assert verdict["reason"] == "exempt_user_list"
+    return verdict["env.PAM_STARLING_LOGIN"]
+
+
+def test_a_stop_in_the_middle_of_many_logins_takes_none_of_their_slots(daemon: Daemon, sandbox: Sandbox) -> None:
+    daemon.configure(sandbox, **LIMITED)
+    for _ in range(ROUNDS):
+        daemon.start()
+        modules = [daemon.module() for _ in range(MANY)]
+        for module in modules:
+            module.ask_for("authenticate", APPROVES)
+        ends = time.monotonic() + process.PATIENCE
+        while not records(daemon):
+            assert time.monotonic() < ends
+            os.sched_yield()
+        assert daemon.stop() == 0
+        told = {login for login in map(let_in, modules) if login}
+        assert records(daemon) == told
+        daemon.start()
+        assert all(let_in(daemon.call("authenticate", APPROVES)) for _ in range(MANY - len(told)))
+        assert daemon.call("authenticate", APPROVES).done()["reason"] == "connection_limit"
+        daemon.kill()
+        for file in daemon.folder.glob(f"{daemon.state.name}*"):
+            file.unlink()
 
 
 def test_a_service_that_hangs_holds_up_no_stop(daemon: Daemon, sandbox: Sandbox) -> None:

@@ -8,6 +8,7 @@ a provider's yes or an explicit rule, and never tell a user more than a sentence
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from starlingd.core import policy, questions, selfenrolment
@@ -26,6 +27,7 @@ from starlingd.core.steps import (
     Interrupted,
     LookUp,
     Pause,
+    Peek,
     Probe,
     Reply,
     Reuse,
@@ -35,7 +37,7 @@ from starlingd.core.steps import (
 from starlingd.core.verdicts import refuse, refuse_for
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from starlingd.core.model import Login
     from starlingd.core.rules import Rules
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 LONGEST_UNKNOWN_NAME = 64
 """Characters of such a name at most; it bounds what a flood can store."""
 ACCOUNT_RULE = "account.without_second_factor"
+SSHD = "sshd"
+FIRST_FACTOR_RULE = "(pam.d line).first_factor"
 NOBODY = frozenset({Reason.UNKNOWN_USER, Reason.ROOT_NOT_PERMITTED})
 """Why somebody is nobody: asked like everybody else, and never let in."""
 
@@ -50,7 +54,8 @@ NOBODY = frozenset({Reason.UNKNOWN_USER, Reason.ROOT_NOT_PERMITTED})
 def converse(login: Login, facts: Facts, rules: Rules) -> Conversation:
     """Authenticate: let in whom a rule lets in, and ask everybody else."""
     if facts.observing:
-        return (yield from _observe(login, rules, Result.AUTH_ERR))
+        verdict = yield from _observe(login, rules, partial(_decide_unasked, login, rules), Result.AUTH_ERR)
+        return _with_first_factor(login, verdict)
     if facts.closed or facts.answers_spent >= rules.max_attempts:
         return refuse(Reason.ATTEMPTS_SPENT, Result.MAXTRIES, rule="auth.max_attempts")
     try:
@@ -64,7 +69,7 @@ def converse(login: Login, facts: Facts, rules: Rules) -> Conversation:
 def confirm(login: Login, facts: Facts, rules: Rules) -> Conversation:
     """Decide, in the account hook, about a login that passed no second factor (DESIGN §5.3)."""
     if facts.observing:
-        return (yield from _observe(login, rules, Result.ACCT_DENIED))
+        return (yield from _observe(login, rules, partial(_decide_by_key, rules), Result.ACCT_DENIED))
     if facts.closed:
         return refuse(Reason.ATTEMPTS_SPENT, Result.ACCT_DENIED, rule="auth.max_attempts")
     try:
@@ -75,27 +80,40 @@ def confirm(login: Login, facts: Facts, rules: Rules) -> Conversation:
     return verdict if verdict.lets_in else replace(verdict, result=Result.ACCT_DENIED)
 
 
-def _observe(login: Login, rules: Rules, refusal: Result) -> Conversation:
+def _observe(
+    login: Login, rules: Rules, decide: Callable[[Known, Plan], Verdict | None], refusal: Result
+) -> Conversation:
     """Leave everything to the rest of the stack, and tell what would have been decided.
 
-    Nothing is asked, no reuse is taken, nobody is enrolled. Only who cannot be anybody's login is refused: there would
-    be no record of it.
+    Nothing is asked, no reuse is taken, nobody is enrolled. Break-glass is let in as ever, since it must not need the
+    store. Refused is only who cannot be anybody's login: there would be no record of it.
     """
     try:
-        # Nobody shows a second factor now, so there is no grace entry to be used either.
-        rules = replace(rules, grace=replace(rules.grace, reuse_limit=0))
         known, plan, _ = yield from plan_login(login, rules, only_look=True)
     except Interrupted as end:
         return refuse_for(end, refusal)
     except Unavailable as outage:
-        if outage.port == "nss":
-            return refuse_for(outage, refusal)
         would = refuse_for(outage, refusal)
-        return Verdict(Outcome.IGNORE, Result.IGNORE, Reason.OBSERVED, evidence={"would": f"deny {would.reason}"})
+        return would if outage.port == "nss" else _observed(f"{Ending.DENY} {would.reason}", "")
     if known.account is None:
         return refuse(Reason.UNKNOWN_USER, refusal)
-    evidence = {"would": f"{plan.ending} {plan.reason or plan.identity or ''}".strip()}
-    return Verdict(Outcome.IGNORE, Result.IGNORE, Reason.OBSERVED, rule=plan.rule, evidence=evidence)
+    verdict = decide(known, plan)
+    if verdict is not None and verdict.reason is Reason.BREAK_GLASS:
+        return verdict
+    return _observed(_would(plan, verdict), verdict.rule if verdict else plan.rule)
+
+
+def _observed(would: str, rule: str) -> Verdict:
+    return Verdict(Outcome.IGNORE, Result.IGNORE, Reason.OBSERVED, rule=rule, evidence={"would": would})
+
+
+def _would(plan: Plan, verdict: Verdict | None) -> str:
+    """Tell in ``explain``'s words how a login would have ended, as far as that shows without asking anybody."""
+    if verdict is None:
+        return f"{plan.ending} {plan.reason or plan.identity or ''}".strip()
+    if not verdict.lets_in:
+        return f"{Ending.DENY} {verdict.reason}"
+    return f"{Ending.CACHED if verdict.reason is Reason.CACHED else Ending.EXEMPT} {verdict.reason}"
 
 
 def plan_login(
@@ -103,7 +121,7 @@ def plan_login(
 ) -> Generator[Step, Reply, tuple[Known, Plan, float]]:
     """Gather the facts that the rules ask for, and no others, until there is a plan.
 
-    ``only_look`` enrols nobody for it.
+    ``only_look`` enrols nobody and takes no reuse for it.
     """
     known, now = Known(), 0.0
     while isinstance(plan := policy.decide(login, known, rules), Fact):
@@ -127,7 +145,8 @@ def _learn(
         return replace(known, told=told, sessions=count), now
     if fact is Fact.GRACE:
         key = policy.grace_key(login, account, rules)
-        entry, now = yield Reuse(key, policy.basis_of(login, account, rules))  # type: ignore[arg-type]  # decide saw it
+        kind = Peek if only_look else Reuse
+        entry, now = yield kind(key, policy.basis_of(login, account, rules))  # type: ignore[arg-type]  # decide saw it
         return replace(known, told=told, entry=entry), now
     if fact is Fact.ENROLLED:
         enrolled, now = yield Enrol(login.user, account.name, only_look)
@@ -148,35 +167,75 @@ def _find_identity(login: Login, rules: Rules) -> Generator[Step, Reply, tuple[M
 
 def _follow(login: Login, facts: Facts, rules: Rules, known: Known, plan: Plan, now: float) -> Conversation:
     """Carry out a plan in authenticate, where there may be somebody to talk to."""
-    if plan.ending is Ending.DENY and plan.reason not in NOBODY:
-        return _denied(plan, known)
-    prompted = login.service in rules.interactive_services
-    unasked = None if prompted or plan.reason is Reason.BREAK_GLASS else questions.required(rules)
-    if unasked is not None:
-        return questions.refused(unasked)
-    if plan.ending in {Ending.EXEMPT, Ending.CACHED}:
-        verdict = _let_in(plan, rules)
-    else:
+    verdict = _decide_unasked(login, rules, known, plan)
+    if verdict is None:
         candidate = _candidate(login, facts, rules, known, plan)
-        if prompted and known.enrolled.is_new and rules.provisioning is not None:
-            yield Say(rules.provisioning.welcome)
-        if prompted and (yield from selfenrolment.is_offered(candidate)):
-            verdict = yield from selfenrolment.enrol(candidate, facts.answers_spent)
-        elif prompted:
-            verdict = yield from ask_until_decided(candidate, facts.answers_spent)
-        elif rules.provider is Provider.TOTP:
-            verdict = refuse(Reason.NO_SECOND_FACTOR, Result.AUTH_ERR, rule=policy.PROVIDER_RULE)
-        else:
-            verdict = yield from push_unasked(candidate, rules.push_timeout, now)
+        verdict = yield from _ask_or_push(candidate, known, now)
         verdict = yield from _defer(known, rules, _explain(verdict, plan), plan)
         verdict = yield from _fail_open(known, rules, verdict, plan)
-    if verdict.lets_in and prompted:
+        verdict = _with_first_factor(login, verdict)
+    if verdict.lets_in and _is_prompted(login, rules):
         verdict = yield from questions.ask_all(rules, verdict)
     return verdict
 
 
+def _decide_unasked(login: Login, rules: Rules, known: Known, plan: Plan) -> Verdict | None:
+    """Give authenticate's verdict about whom nobody has to be asked about; None where a second factor is to say."""
+    if plan.ending is Ending.DENY and plan.reason not in NOBODY:
+        return _denied(plan, known)
+    prompted = _is_prompted(login, rules)
+    unasked = None if prompted or plan.reason is Reason.BREAK_GLASS else questions.required(rules)
+    if unasked is not None:
+        return questions.refused(unasked)
+    if plan.ending in {Ending.EXEMPT, Ending.CACHED}:
+        return _with_first_factor(login, _let_in(plan, rules))
+    if rules.provider is Provider.TOTP and not prompted:
+        return _explain(refuse(Reason.NO_SECOND_FACTOR, Result.AUTH_ERR, rule=policy.PROVIDER_RULE), plan)
+    return None
+
+
+def _ask_or_push(candidate: Candidate, known: Known, now: float) -> Conversation:
+    rules, spent = candidate.rules, candidate.facts.answers_spent
+    if not _is_prompted(candidate.login, rules):
+        return (yield from push_unasked(candidate, rules.push_timeout, now))
+    if known.enrolled.is_new and rules.provisioning is not None:
+        yield Say(rules.provisioning.welcome)
+    if (yield from selfenrolment.is_offered(candidate)):
+        return (yield from selfenrolment.enrol(candidate, spent))
+    return (yield from ask_until_decided(candidate, spent))
+
+
+def _is_prompted(login: Login, rules: Rules) -> bool:
+    return login.service in rules.interactive_services
+
+
+def _with_first_factor(login: Login, verdict: Verdict) -> Verdict:
+    """Refuse who is let in over the network without a second factor and has shown no first one either.
+
+    Our line may be all there is in its stack, and sshd's AuthenticationMethods what asks for a key before it: where
+    they do not, a name would be enough. Only for authenticate: for a login by key alone, which sshd vouches for, it
+    never says how.
+    """
+    shown = verdict.factor is not Factor.NONE or login.auth_info.strip() or login.first_factor == selfenrolment.BEFORE
+    if not verdict.lets_in or shown or login.is_test or not (login.service == SSHD or login.connection):
+        return verdict
+    refusal = refuse(Reason.NO_FIRST_FACTOR, Result.AUTH_ERR, rule=FIRST_FACTOR_RULE)
+    return replace(refusal, evidence={**verdict.evidence, "instead_of": verdict.reason})
+
+
 def _confirm(login: Login, facts: Facts, rules: Rules, known: Known, plan: Plan, now: float) -> Conversation:
     """Carry out a plan in the account hook, where there is nobody to talk to."""
+    verdict = _decide_by_key(rules, known, plan)
+    if verdict is not None:
+        return verdict
+    lifetime = min(rules.push_timeout, rules.account_push_timeout)
+    verdict = yield from push_unasked(_candidate(login, facts, rules, known, plan), lifetime, now)
+    verdict = replace(_explain(verdict, plan), rule=ACCOUNT_RULE)
+    return (yield from _defer(known, rules, verdict, plan))
+
+
+def _decide_by_key(rules: Rules, known: Known, plan: Plan) -> Verdict | None:
+    """Give the account hook's verdict about a login by key alone; None where a push is to say."""
     if plan.ending is Ending.DENY:
         return _denied(plan, known)
     unasked = None if plan.reason is Reason.BREAK_GLASS else questions.required(rules)
@@ -188,10 +247,7 @@ def _confirm(login: Login, facts: Facts, rules: Rules, known: Known, plan: Plan,
         return Verdict(Outcome.ALLOW, Result.SUCCESS, Reason.KEY_ONLY_ALLOWED, rule=ACCOUNT_RULE)
     if rules.without_second_factor is WithoutSecondFactor.DENY or rules.provider is Provider.TOTP:
         return refuse(Reason.NO_SECOND_FACTOR, Result.ACCT_DENIED, rule=ACCOUNT_RULE)
-    lifetime = min(rules.push_timeout, rules.account_push_timeout)
-    verdict = yield from push_unasked(_candidate(login, facts, rules, known, plan), lifetime, now)
-    verdict = replace(_explain(verdict, plan), rule=ACCOUNT_RULE)
-    return (yield from _defer(known, rules, verdict, plan))
+    return None
 
 
 def _candidate(login: Login, facts: Facts, rules: Rules, known: Known, plan: Plan) -> Candidate:

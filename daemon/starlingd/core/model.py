@@ -91,6 +91,7 @@ class Reason(StrEnum):
     ACCOUNT_DISABLED = "account_disabled"
     CONNECTION_LIMIT = "connection_limit"
     NO_SECOND_FACTOR = "no_second_factor"
+    NO_FIRST_FACTOR = "no_first_factor"
     NO_RECORD = "no_record"
     UNREACHABLE = "unreachable"
     RATE_LIMITED = "rate_limited"

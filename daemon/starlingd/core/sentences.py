@@ -32,6 +32,7 @@ WRONG_APP_CODE = "That is not the code of this app now; try the next one"
 NOT_AN_ANSWER = "That is not an answer this question takes"
 NO_SECOND_FACTOR_YET = "You have no second factor yet; without one you can log in for {days} more days"
 NEEDS_SECOND_FACTOR = "This login needs a second factor; log in interactively"
+NEEDS_FIRST_FACTOR = "This login needs a key or a password first"
 
 FALLBACK_PROMPTS = {
     frozenset(usable): f"{UNREACHABLE}. {what}: "
@@ -60,6 +61,7 @@ _SENTENCES = {
     Reason.PUSH_TIMEOUT: NO_ANSWER,
     Reason.PUSH_EXPIRED: NO_ANSWER,
     Reason.NO_SECOND_FACTOR: NEEDS_SECOND_FACTOR,
+    Reason.NO_FIRST_FACTOR: NEEDS_FIRST_FACTOR,
 }
 
 

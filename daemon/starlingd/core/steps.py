@@ -95,6 +95,14 @@ class Reuse:
 
 
 @dataclass(frozen=True, slots=True)
+class Peek:
+    """See what ``Reuse`` would answer, and take nothing. Answer: the ``Entry`` as it would be, or a ``Miss``."""
+
+    key: Key
+    basis: str
+
+
+@dataclass(frozen=True, slots=True)
 class Inquire:
     """Ask a question that has nothing to do with the second factor and uses up no attempt. Answer: the text typed."""
 
@@ -213,6 +221,7 @@ Step = (
     | Defer
     | CountSessions
     | Reuse
+    | Peek
     | Inquire
     | Match
     | Probe

@@ -38,8 +38,11 @@ class Audit:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="audit")
         self._places = threading.BoundedSemaphore(MOST_WAITING)
 
-    def login(self, login: Login, user: str, login_id: str, verdict: Verdict) -> None:
-        """Write how a login was decided; ``user`` is the canonical name where there is one."""
+    def login(self, login: Login, user: str, login_id: str, verdict: Verdict, *, observing: bool) -> None:
+        """Write how a login was decided; ``user`` is the canonical name where there is one.
+
+        ``observing`` says that the rules are only tried out.
+        """
         fields = {
             "OUTCOME": verdict.outcome,
             "REASON": verdict.reason,
@@ -50,7 +53,7 @@ class Audit:
             "FACTOR": verdict.factor,
             "RULE": verdict.rule,
             "EVIDENCE": " ".join(f"{key}={value}" for key, value in verdict.evidence.items()),
-            "MODE": "test" if login.is_test else "observe" if verdict.reason is Reason.OBSERVED else "",
+            "MODE": "test" if login.is_test else "observe" if observing else "",
             **{f"ANSWER_{key.upper()}": answer for key, answer in verdict.answers.items()},
         }
         message = f"login of {user} from {login.client_ip or login.tty}: {verdict.reason}"

@@ -62,7 +62,6 @@ class Daemon:
         self._host = host
         self._sock = sock
         self._control = control
-        self._tidying: asyncio.Task[None] | None = None
         self._load = load
         self._stop = asyncio.Event()
         self._provisioning = ProvisioningLoop(host)
@@ -96,8 +95,9 @@ class Daemon:
         await listener.end_sessions(STOP_TIME)
         await self._provisioning.close()
         naming.cancel()
-        if self._host.errands:
-            await asyncio.wait(self._host.errands, timeout=STORE_WAIT)
+        # A login that was cut short may be on disk: the next daemon would take it for one that holds a slot.
+        self._host.later(self._host.logins.settle())
+        await asyncio.wait(self._host.errands, timeout=STORE_WAIT)
         end_metrics()
         for task in ended:
             task.result()
@@ -125,7 +125,7 @@ class Daemon:
             self._host.current = current
             sentence = changes(old.rules if old else None, current.rules)
             if old is not None:
-                self._tidying = asyncio.get_running_loop().create_task(self._drop_grace(old.rules, current.rules))
+                self._host.later(self._drop_grace(old.rules, current.rules))
         log.log(logging.INFO if current else logging.ERROR, "reload: %s", sentence)
         self._host.audit.reload(sentence, taken=current is not None)
         notify.status("ready" if current else f"reload refused: {sentence}" if old else sentence)

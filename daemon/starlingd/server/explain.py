@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from starlingd.core import grace, policy, questions, steps
+from starlingd.core import policy, questions, steps
 from starlingd.core.conversation import ACCOUNT_RULE, plan_login
 from starlingd.core.enrolment import NO_SAY, TO_BE_ENROLLED
 from starlingd.core.model import Reason
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from starlingd.core.enrolment import Enrolled
-    from starlingd.core.grace import Entry, Miss, Moment
+    from starlingd.core.grace import Moment
     from starlingd.core.model import Login
     from starlingd.core.policy import Known, Plan
     from starlingd.core.rules import Rules
@@ -35,7 +35,7 @@ async def explain(host: Host, current: Current, login: Login, at: Moment, *, by_
     Raises Unavailable.
     """
     looks = _Looks(host, current, login, at)
-    known, plan = await _drive(plan_login(login, current.rules), looks)
+    known, plan = await _drive(plan_login(login, current.rules, only_look=True), looks)
     asks_nobody = by_key or login.service not in current.rules.interactive_services
     plan = _unless_unanswered(plan, login, current.rules) if asks_nobody else plan
     if by_key:
@@ -134,8 +134,8 @@ class _Looks:
                 return await self._host.pools.accounts.run(WAIT, self._host.accounts.look_up, step.user)
             case steps.CountSessions():
                 return self._host.logins.count(step.user, step.place)
-            case steps.Reuse():
-                return await self._peek(step)
+            case steps.Peek():
+                return await self._host.peek(step, self._current.rules.grace, self._at, WAIT)
         return await self._ask_directory(step)
 
     async def _ask_directory(self, step: steps.Step) -> object:
@@ -154,7 +154,3 @@ class _Looks:
             return NO_SAY
         person = await self._lookups.person(step.name)
         return await self._host.enrolments.look(step.user, person, rule)
-
-    async def _peek(self, step: steps.Reuse) -> Entry | Miss:
-        entry = await self._host.pools.store.run(WAIT, self._host.store.grace_entry, step.key)
-        return grace.judge(entry, step.basis, self._current.rules.grace, self._at)

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from starlingd.core import grace
 from starlingd.core.attempts import Attempts
 from starlingd.core.failures import Failures
 from starlingd.core.grace import Moment
@@ -21,9 +22,11 @@ from starlingd.server.trials import Trials
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from starlingd.core.grace import Entry, Miss
     from starlingd.core.provisioning import Loop
     from starlingd.core.pushes import PushLedger
-    from starlingd.core.rules import Rules
+    from starlingd.core.rules import Grace, Rules
+    from starlingd.core.steps import Peek
     from starlingd.ports import Accounts, Directory, Patterns, SecondFactor, Store, Vault
     from starlingd.server.audit import Audit
     from starlingd.server.enrolments import Enrolments
@@ -117,6 +120,11 @@ class Host:
         self.errands.add(task)
         task.add_done_callback(self.errands.discard)
         return task
+
+    async def peek(self, step: Peek, rule: Grace, at: Moment, wait: float) -> Entry | Miss:
+        """Tell what a reuse at the moment ``at`` would find, without taking one. Raises Unavailable."""
+        entry = await self.pools.store.run(wait, self.store.grace_entry, step.key)
+        return grace.judge(entry, step.basis, rule, at)
 
     def moment(self) -> Moment:
         """Tell the time by both clocks."""

@@ -199,6 +199,13 @@ class Logins:
             self._lose(lease)
         await self._clean()
 
+    async def settle(self) -> None:
+        """Have the store forget what has ended, because the daemon is about to end as well.
+
+        What stays in the file is a login to the next daemon, and holds a slot. What fails is logged.
+        """
+        await self._clean_soon()
+
     def _check(self, record: Record, limit: int) -> None:
         held = self.count(record.user, record.place)
         if limit and held >= limit:
@@ -261,9 +268,10 @@ class Logins:
         self._rubbish.sessions.append(lease.login_id)
         self._clean_soon()
 
-    def _clean_soon(self) -> None:
+    def _clean_soon(self) -> asyncio.Task[None]:
         if self._cleaner is None or self._cleaner.done():
             self._cleaner = asyncio.get_running_loop().create_task(self._clean_quietly())
+        return self._cleaner
 
     async def _clean_quietly(self) -> None:
         try:

@@ -80,6 +80,7 @@ class Performer:
             steps.Defer: self._defer,
             steps.CountSessions: self._count_sessions,
             steps.Reuse: self._reuse,
+            steps.Peek: self._peek,
             steps.Inquire: self._inquire,
             steps.Match: self._match,
             steps.Probe: self._probe,
@@ -138,6 +139,9 @@ class Performer:
         take, rule = self._host.store.reuse, self._current.rules.grace
         arguments = (self._login_id, step.key, step.basis, rule, self._host.moment())
         return await self._host.pools.store.run(STORE_WAIT, take, *arguments)
+
+    async def _peek(self, step: steps.Peek) -> Entry | Miss:
+        return await self._host.peek(step, self._current.rules.grace, self._host.moment(), STORE_WAIT)
 
     async def _match(self, step: steps.Match) -> bool:
         return await self._host.pools.patterns.run(MATCH_WAIT, self._host.patterns.matches, step.pattern, step.text)

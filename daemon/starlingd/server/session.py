@@ -26,6 +26,7 @@ from starlingd.core.secondfactor import Facts
 from starlingd.core.sentences import TOO_MANY_SESSIONS
 from starlingd.core.steps import Interrupted, ShuttingDown, TimeUp
 from starlingd.core.verdicts import reason_of, refuse
+from starlingd.server import trials
 from starlingd.server.channel import Channel
 from starlingd.server.logins import Full, emergency
 from starlingd.server.performer import Performer
@@ -77,6 +78,7 @@ class Session:
         self._trial: Trial | None = None
         self._performer: Performer | None = None
         self._login_id = str(uuid.uuid4())
+        self._observing = False
 
     def stop(self) -> None:
         """End, since the daemon does. Sessions that open or close come to their end, which takes no time."""
@@ -125,22 +127,32 @@ class Session:
             return
         login = self._login = self._mark(parse_login(fields, self._pid, self._loop.time()))
         self._deadline = self._loop.call_at(login.deadline, self.interrupt, TimeUp())
-        if self._host.current is None:
+        current = self._host.current
+        self._observing = current is not None and time.time() < current.rules.observe_until
+        if current is None:
             self._refuse_all(login, Reason.MISCONFIGURED)
-        elif not self._host.recovered and login.user not in self._host.current.rules.break_glass:
+        elif not self._host.recovered and login.user not in current.rules.break_glass:
             self._refuse_all(login, Reason.STORE_UNAVAILABLE)
+        elif self._is_of_a_lost_trial(login):
+            self._refuse_all(login, Reason.NO_RECORD)
         else:
-            await perform(login, self._host.current)
+            await perform(login, current)
 
     def _mark(self, login: Login) -> Login:
         """Mark what only tries the stack out; who that is was said over the control socket."""
         self._trial = self._host.trials.of(login.caller)
+        if self._trial is not None:
+            self._login_id = trials.PREFIX + self._login_id
         return replace(login, is_test=self._trial is not None)
+
+    def _is_of_a_lost_trial(self, login: Login) -> bool:
+        """Tell whether an earlier daemon took this for a trial: it must not become a login because of a restart."""
+        return self._trial is None and self._operation not in AT_ONCE and login.login_id.startswith(trials.PREFIX)
 
     def _write_down(self, login: Login, user: str, login_id: str, verdict: Verdict) -> None:
         if self._trial is not None:
             self._trial.note(self._operation, login, login_id, verdict)
-        self._host.audit.login(login, user, login_id, verdict)
+        self._host.audit.login(login, user, login_id, verdict, observing=self._observing)
 
     def _end_without_verdict(self, reason: Reason) -> None:
         """Refuse a call that was cut short: say so, write it down, and give back what it may have taken."""
@@ -171,7 +183,7 @@ class Session:
         attempts = self._host.attempts
         now = self._loop.time()
         spent, refused = attempts.spent(connection, now), attempts.refused(connection, now)
-        facts = self._facts(current.rules, spent, refused, closed=attempts.closed(connection, now))
+        facts = self._facts(spent, refused, closed=attempts.closed(connection, now))
         performer = self._perform_for(login, connection, current)
         verdict = await self._drive(converse(login, facts, current.rules), performer)
         if verdict.result is Result.MAXTRIES:
@@ -190,7 +202,7 @@ class Session:
         now = self._loop.time()
         closed = any(self._host.attempts.closed(connection, now) for connection in connections_of(login))
         performer = self._perform_for(login, connection_of(login), current)
-        verdict = await self._drive(confirm(login, self._facts(current.rules, closed=closed), current.rules), performer)
+        verdict = await self._drive(confirm(login, self._facts(closed=closed), current.rules), performer)
         await self._conclude(login, performer, verdict, current.rules)
 
     def _confirm(self, login: Login, record: Record, rules: Rules) -> None:
@@ -239,17 +251,14 @@ class Session:
     def _leaves_it_to_the_next(self) -> bool:
         """Tell whether a daemon that stops says nothing: the module then asks the next one, as after a crash.
 
-        Only where nobody has been asked anything, and no phone has rung.
+        Only where nobody has been asked anything, and no phone has rung; the next one knows nothing of a trial.
         """
         engaged = self._performer is not None and self._performer.engaged
-        return isinstance(self._why, ShuttingDown) and not engaged
+        return isinstance(self._why, ShuttingDown) and not engaged and self._trial is None
 
-    def _facts(
-        self, rules: Rules, spent: int = 0, refused: frozenset[str] = frozenset(), *, closed: bool = False
-    ) -> Facts:
-        observing = time.time() < rules.observe_until
+    def _facts(self, spent: int = 0, refused: frozenset[str] = frozenset(), *, closed: bool = False) -> Facts:
         number = f"{_random.randrange(100):02}"
-        return Facts(self._host.gateway, number, spent, refused, closed=closed, observing=observing)
+        return Facts(self._host.gateway, number, spent, refused, closed=closed, observing=self._observing)
 
     async def _find(self, login: Login) -> Record | None:
         """Find the login's record; without a login id, or with NSS down, there is none to be found."""

@@ -3,6 +3,8 @@
 Root names a process over the control socket, and for as long as that process lives whatever it asks on the PAM socket
 is a trial: written down as a test, without a record, a slot or a grace entry, so that no session can ever follow. What
 users can write, such as the PAM environment, has no say in it.
+
+A daemon that was restarted knows no trial. Whatever else comes of one it then knows by the login id, and refuses it.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from starlingd.server import processes
 if TYPE_CHECKING:
     from starlingd.core.model import Login, Process, Reason, Verdict
 
+PREFIX = "test-"
+"""How the login id of a trial begins; a login that has one and is no trial any more is refused."""
 MOST_TRIALS = 16
 """Trials at a time."""
 MOST_DECISIONS = 16

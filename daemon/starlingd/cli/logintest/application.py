@@ -22,6 +22,8 @@ from pam import __internals as bindings
 
 LOCKED = ("pam_start", "pam_end", "pam_authenticate", "pam_acct_mgmt", "pam_set_item", "pam_strerror", "pam_getenv")
 """Calls that run modules, or whose handle they use."""
+TRIAL = b"PAM_STARLING_LOGIN=test-"
+"""What tells a daemon that was restarted, and knows of no trial any more, that this is no login either."""
 STEPS = {"authenticate": "pam_authenticate", "account": "pam_acct_mgmt"}
 
 
@@ -109,6 +111,7 @@ def main() -> None:
         for item, text in ((bindings.PAM_RHOST, asked["rhost"]), (bindings.PAM_TTY, asked["tty"])):
             if text:
                 pam.pam_set_item(pam.handle, item, ctypes.cast(ctypes.c_char_p(text.encode()), ctypes.c_void_p))
+        pam.pam_putenv(pam.handle, TRIAL)
         for step in asked["steps"]:
             pam.code = getattr(pam, STEPS[step])(pam.handle, 0)
             text = pam.pam_strerror(pam.handle, pam.code).decode()
