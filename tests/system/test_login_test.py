@@ -10,6 +10,19 @@ from tests.system.terminal import Terminal
 
 pytestmark = pytest.mark.system
 
+APPLICATION = "/usr/lib/pam-starling/daemon/starlingd/cli/logintest/application.py"
+UNTOLD = f"""
+import json, socket, subprocess
+ours, theirs = socket.socketpair()
+request = {{"service": "sshd", "user": "approves", "rhost": "192.0.2.7", "tty": "ssh", "steps": ["account"]}}
+command = ["/usr/bin/python3", "-I", "{APPLICATION}", str(theirs.fileno()), json.dumps(request)]
+with subprocess.Popen(command, pass_fds=[theirs.fileno()]):
+    theirs.close()
+    ours.sendall(b"go\\n")
+    print(ours.makefile().read())
+"""
+"""Has login-test's application run for a daemon that was told of no test, as after a restart in between."""
+
 
 def begin(bastion: Bastion, *arguments: str) -> Terminal:
     """Start login-test on a terminal of its own."""
@@ -103,10 +116,21 @@ def test_without_a_daemon_it_is_status_3_and_nothing_runs(bastion: Bastion) -> N
         bastion.shell("systemctl start starlingd.socket starlingd-control.socket")
 
 
+def test_a_daemon_that_was_restarted_takes_no_test_for_a_login(bastion: Bastion) -> None:
+    exempt = {"whitelist source=user_list": "name = robots", "user_list robots": "allow = no_user\nexcept = approves"}
+    bastion.configure("key-push", **exempt)
+    terminal = begin(bastion, "approves", "--json")
+    assert terminal.await_end() == 0, terminal.text
+    bastion.write("/root/untold.py", UNTOLD)
+    told = json.loads(bastion.shell("python3 /root/untold.py"))
+    assert (told["step"], told["code"] != 0) == ("account", True)
+    assert [event["STARLING_REASON"] for event in bastion.audit()] == ["exempt_user_list", "no_record"]
+    assert leaves_nothing(bastion)
+
+
 def test_nobody_but_root_runs_it(bastion: Bastion) -> None:
     said = bastion.shell("runuser -u approves -- /usr/sbin/starlingctl login-test manual 2>&1; echo status $?")
     assert "needs root" in said
     assert "status 1" in said
-    path = "/usr/lib/pam-starling/daemon/starlingd/cli/logintest/application.py"
-    said = bastion.shell(f"runuser -u approves -- python3 -I {path} 0 '{{}}' 2>&1; echo status $?")
+    said = bastion.shell(f"runuser -u approves -- python3 -I {APPLICATION} 0 '{{}}' 2>&1; echo status $?")
     assert "only root" in said

@@ -8,6 +8,8 @@ from tests.system.terminal import Terminal
 
 pytestmark = pytest.mark.system
 
+EXEMPT = {"whitelist source=user_list": "name = robots", "user_list robots": "allow = no_user\nexcept = approves"}
+
 
 def start(bastion: Bastion, *command: str) -> Terminal:
     terminal = Terminal.run(list(command))
@@ -164,6 +166,20 @@ def test_the_unix_password_never_reaches_the_service(bastion: Bastion, sandbox: 
     assert terminal.await_end() != 0
     assert "in as" not in terminal.text
     assert sandbox.log() == []
+
+
+@pytest.mark.parametrize("method", ["keyboard-interactive:pam", "password", "any"])
+def test_whoever_is_exempt_is_not_let_in_by_name_alone(bastion: Bastion, method: str) -> None:
+    bastion.configure("key", sshd=f"PasswordAuthentication yes\nAuthenticationMethods {method}", **EXEMPT)
+    offered = ("-o", "PreferredAuthentications=keyboard-interactive,password", "-o", "NumberOfPasswordPrompts=1")
+    terminal = bastion.ssh("approves", *offered, key=False)
+    if method != "keyboard-interactive:pam":
+        terminal.await_prompt()
+        terminal.type("anything at all")
+    assert terminal.await_end() != 0
+    assert "in as" not in terminal.text
+    assert {event["STARLING_REASON"] for event in bastion.audit()} == {"no_first_factor"}
+    assert bastion.audit("session_open") == []
 
 
 def test_an_expired_unix_password_does_not_skip_the_second_factor(bastion: Bastion) -> None:
