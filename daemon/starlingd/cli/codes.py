@@ -11,7 +11,7 @@ import click
 from starlingd.adapters.qr import draw
 from starlingd.cli import imports
 from starlingd.cli.daemon import NoAnswer, ask, json_option, moment, printable, show_json, show_table, try_to_ask
-from starlingd.cli.keeping import Keeper, KeptSecrets, NotKept
+from starlingd.cli.keeping import Keeper, NotKept
 from starlingd.cli.vaultkey import make_key, rotate_key
 from starlingd.config.values import seconds as time_of
 
@@ -130,16 +130,17 @@ def _add(found: imports.Found, *, replace: bool) -> str:
 
 @totp.command("make-key")
 @click.option("--plain", is_flag=True, help="Keep it in a file that root can read, not encrypted.")
-def make_key_(*, plain: bool) -> None:
+@click.option("--anew", is_flag=True, help="Though there are apps, whose key is lost: they must be enrolled anew.")
+def make_key_(*, plain: bool, anew: bool) -> None:
     """Make the key that seals the secrets, and keep it as the service's credential. Needs root."""
-    _finish(lambda: make_key(Keeper(), plain=plain))
+    _finish(lambda: make_key(Keeper(), plain=plain, anew=anew))
 
 
 @totp.command("rotate-key")
 @click.option("--plain", is_flag=True, help="Keep it in a file that root can read, not encrypted.")
 def rotate_key_(*, plain: bool) -> None:
     """Seal all secrets with a new key, and forget the old one. Restarts the daemon twice. Needs root."""
-    _finish(lambda: rotate_key(Keeper(), KeptSecrets(Keeper()), plain=plain))
+    _finish(lambda: rotate_key(Keeper(), plain=plain))
 
 
 def _finish(work: Any) -> None:  # noqa: ANN401  a callable that tells sentences
