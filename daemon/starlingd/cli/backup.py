@@ -136,7 +136,7 @@ def _see_that_it_opens(key: str, apps: list[tuple[str, bytes]]) -> None:
     """See that a key opens all apps; none will do where there are none. Raises Unusable."""
     if not key and apps:
         raise Unusable(
-            f"there are {len(apps)} apps, and their key is found nowhere; if the unit is handed one, start it first"
+            f"there are apps ({len(apps)}), and their key is found nowhere; if the unit is handed one, start it first"
         )
     user = ""
     try:
