@@ -16,7 +16,9 @@ from starlingd.adapters.vault import Vault, new_key
 from starlingd.cli import imports
 from starlingd.cli.main import main
 from starlingd.core import otp
+from starlingd.core.localcodes import slow_hash
 from starlingd.core.rules import Provider, Rules
+from starlingd.server.localcodes import TooMany
 from tests.daemon_under_test import Bastion, Whole
 from tests.unit.controlling import ask, controlled, starlingctl
 
@@ -80,6 +82,21 @@ def test_enrol_shows_a_qr_code_the_uri_and_the_secret(tmp_path: Path, monkeypatc
     alone(tmp_path, test)
 
 
+def test_a_mistyped_code_is_asked_for_again_and_the_secret_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(_: Bastion, whole: Whole) -> None:
+        monkeypatch.setattr("starlingd.server.localcodes.secrets.token_bytes", lambda size: SECRET[:size])
+        spent = await starlingctl_with(whole, "000000x\n" * 4, "totp", "enrol", "alice")
+        assert (spent.exit_code, spent.output.count("that is not the code")) == (1, 3)
+        assert spent.output.count("Secret:") == 1
+        result = await starlingctl_with(whole, f"000000x\n1\n{now_of(BASE32)}\n", "totp", "enrol", "alice")
+        assert (result.exit_code, result.output.count("that is not the code")) == (0, 2)
+        assert "alice logs in with this app from now on" in result.output
+
+    alone(tmp_path, test)
+
+
 async def starlingctl_with(whole: Whole, typed: str, *arguments: str) -> Result:
     """Run starlingctl with something on its standard input."""
     command = ["--socket", str(whole.control), *arguments]
@@ -98,6 +115,49 @@ def test_recovery_codes_are_shown_once(tmp_path: Path) -> None:
         assert unknown.exit_code == 1
 
     alone(tmp_path, test)
+
+
+def test_recovery_codes_are_forgotten(tmp_path: Path) -> None:
+    async def test(bastion: Bastion, whole: Whole) -> None:
+        await starlingctl(whole, "recovery", "make", "alice")
+        removed = await starlingctl(whole, "recovery", "remove", "alice")
+        assert (removed.exit_code, removed.output) == (0, "the recovery codes of alice are forgotten\n")
+        assert bastion.store.recovery("alice") is None
+        again = await starlingctl(whole, "recovery", "remove", "alice")
+        assert (again.exit_code, "has no recovery codes" in again.output) == (1, True)
+
+    alone(tmp_path, test)
+
+
+def test_a_helpdesk_code_is_taken_back(tmp_path: Path) -> None:
+    async def test(bastion: Bastion, whole: Whole) -> None:
+        await starlingctl(whole, "code", "issue", "alice")
+        revoked = await starlingctl(whole, "code", "revoke", "alice")
+        assert (revoked.exit_code, revoked.output) == (0, "the helpdesk code of alice is void\n")
+        assert bastion.store.helpdesk_code("alice") is None
+        again = await starlingctl(whole, "code", "revoke", "alice")
+        assert (again.exit_code, "has no helpdesk code" in again.output) == (1, True)
+
+    alone(tmp_path, test)
+
+
+def test_one_issuer_issues_fifty_codes_in_an_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(bastion: Bastion, _: Whole) -> None:
+        monkeypatch.setattr("starlingd.server.localcodes.slow_hash", lambda code, salt: code.encode() + salt)
+        local, moment = bastion.host.local, bastion.host.moment()
+        for number in range(50):
+            await local.issue(f"user{number}", "hanna (uid 1007)", 900.0, moment)
+        with pytest.raises(TooMany, match="50 codes were issued by hanna"):
+            await local.issue("alice", "hanna (uid 1007)", 900.0, moment)
+        assert await local.issue("bob", "olga (uid 1008)", 900.0, moment)
+
+    alone(tmp_path, test)
+
+
+def test_the_hash_of_codes_is_slow() -> None:
+    """RFC 7914, 12: scrypt with N = 16384, r = 8, p = 1; the first half of its vector."""
+    vector = "7023bdcb3afd7348461c06cd81fd38ebfda8fbba904f8e3ea9b543f6545da1f2"
+    assert slow_hash("pleaseletmein", b"SodiumChloride").hex() == vector
 
 
 def test_a_code_is_issued_audited_and_rate_limited(tmp_path: Path) -> None:
@@ -173,7 +233,7 @@ def read(tmp_path: Path, text: str, user: str | None = "alice") -> list[imports.
     ],
 )
 def test_the_files_of_other_modules_are_read(tmp_path: Path, text: str, found: imports.Found) -> None:
-    assert read(tmp_path, text) == [found]
+    assert read(tmp_path, text, found.user) == [found]
 
 
 def test_a_uri_says_whose_it_is(tmp_path: Path) -> None:
@@ -233,5 +293,30 @@ def test_import_reports_each_app_and_is_tried_first(tmp_path: Path) -> None:
         again = await starlingctl(whole, "totp", "import", path)
         assert "has an app already" in again.output
         assert HEX not in again.output
+
+    alone(tmp_path, test)
+
+
+def test_import_tells_a_clock_that_is_off_and_every_flaw_beside_it(tmp_path: Path) -> None:
+    good, bad, none = tmp_path / "good", tmp_path / "bad", tmp_path / "none"
+    good.write_text(f'{GOOGLE}" TIME_SKEW -20\n', encoding="ascii")
+    bad.write_text("otpauth://[x\n", encoding="ascii")
+
+    async def test(bastion: Bastion, whole: Whole) -> None:
+        files = (tmp_path, none, bad, good, "--user", "alice")
+        done = await starlingctl(whole, "totp", "import", *files, "--json")
+        assert done.exit_code == 1
+        told = json.loads(done.output)
+        assert [each["outcome"] for each in told] == [
+            "it is no regular file",
+            "it cannot be read: No such file or directory",
+            "the line makes no sense",
+            "imported",
+        ]
+        assert "off by 600 seconds" in told[-1]["hint"]
+        assert bastion.store.token("alice") is not None
+        tried = await starlingctl(whole, "totp", "import", good, "--user", "alice", "--dry-run")
+        assert "would be imported, but its clock was off by 600 seconds" in " ".join(tried.output.split())
+        assert tried.exit_code == 1
 
     alone(tmp_path, test)

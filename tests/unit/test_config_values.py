@@ -17,6 +17,7 @@ from starlingd.core.rules import Bind, NotEnrolled, Unenrolled
 
 Parser = Callable[[str], object]
 
+KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 whole = values.integer(1, 10)
 time = values.seconds(1, 100_000)
 
@@ -176,6 +177,9 @@ def test_a_value_that_fits_is_given_its_type(parse: Parser, text: str, value: ob
         (days.unenrolled, "allow_until", "2030-12-31"),
         (days.unenrolled, "deny 2030-01-01", "2030-12-31"),
         (values.secret, "", "not empty"),
+        (values.vault_key, "", "32 random bytes in base64"),
+        (values.vault_key, " \n", "32 random bytes in base64"),
+        (values.vault_key, f"{KEY} x", "32 random bytes in base64"),
         (values.secret, "a\nb", "one line"),
         (values.credential, "onlyone", "client_id:client_secret"),
         (values.credential, ":secret", "client_id:client_secret"),

@@ -1,11 +1,12 @@
 """starlingctl backup and restore: the state and the key that opens it, in one encrypted file.
 
-Whoever has the file and its passphrase has every app's secret. A backup may be made while the daemon runs; a restore
-stops it.
+Whoever has the file and its passphrase has every app's secret. A backup may be made while the daemon runs. A restore
+keeps it from running meanwhile, and begins only when nothing is left that could be wrong with the backup.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -15,12 +16,16 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from starlingd import config
-from starlingd.adapters.sqlite.backup import Saved, Unusable, copy_of, put_back, seal, unseal
+from starlingd.adapters.sqlite.backup import Saved, Unusable, apps_in, copy_of, prepared, seal, unseal
+from starlingd.adapters.vault import Vault
 from starlingd.cli.daemon import moment, printable
-from starlingd.cli.keeping import Keeper, KeptSecrets, NotKept, keep
+from starlingd.cli.keeping import Keeper, NotKept, keep
 from starlingd.cli.pam.places import run
+from starlingd.cli.vaultkey import Key, Place, present_key, switch_on
+from starlingd.ports import Unavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import BinaryIO, TextIO
 
 STATE = Path("/var/lib/starlingd/state.db")
@@ -28,6 +33,7 @@ KEY_NAME = "totp.key"
 LONGEST = 1024**3
 SHORTEST_PASSPHRASE = 8
 SYSTEMCTL, UNIT = "/usr/bin/systemctl", "starlingd.service"
+SOCKETS = ("starlingd.socket", "starlingd-control.socket")
 
 
 @click.command("backup")
@@ -38,16 +44,13 @@ def backup(file: Path, passphrase_file: TextIO | None) -> None:
     _needs_root()
     passphrase = _passphrase(passphrase_file, confirm=True)
     try:
-        saved = Saved(copy_of(STATE), _kept_key(), time.time())
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(seal(saved, passphrase))
-            stream.flush()
-            os.fsync(stream.fileno())
-    except (Unusable, OSError) as why:
-        _refuse(str(why))
-    if not saved.key:
-        click.echo("there is no key yet: the backup holds the state alone")
+        state, key = copy_of(STATE), present_key(Keeper()).text
+        _see_that_it_opens(key, apps_in(state))
+        _write(file, seal(Saved(state, key, time.time()), passphrase))
+    except (Unusable, NotKept, OSError) as why:
+        _refuse(f"nothing is saved: {why}")
+    if not key:
+        click.echo("there is neither a key nor an app yet: the backup holds the rest of the state")
     click.echo(printable(f"saved in {file}; without its passphrase nobody can read it, you neither"))
 
 
@@ -57,42 +60,105 @@ def backup(file: Path, passphrase_file: TextIO | None) -> None:
 @click.option("--plain", is_flag=True, help="Keep the key in a file that root can read, not encrypted.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def restore(file: BinaryIO, passphrase_file: TextIO | None, *, plain: bool, yes: bool) -> None:
-    """Put back state and key from FILE, in place of what is there. Needs root; the daemon is stopped meanwhile."""
+    """Put back state and key from FILE, in place of what is there. Needs root; nobody can log in meanwhile."""
     _needs_root()
     try:
         saved = unseal(file.read(LONGEST), _passphrase(passphrase_file, confirm=False))
-    except Unusable as why:
-        _refuse(str(why))
+        there = present_key(Keeper())
+        key = _key_to_keep(saved, there, plain=plain)
+    except (Unusable, NotKept) as why:
+        _refuse(f"nothing is put back: {why}")
     click.echo(printable(f"a backup of {moment(saved.made)}, made by version {saved.version}"))
     click.echo("what happened since then is lost: codes used since then are good again, and so on")
     if not yes:
         click.confirm("Put it in the place of what is there?", abort=True)
-    stopped = run(SYSTEMCTL, "stop", UNIT)
-    if stopped.status:
-        _refuse(f"the daemon does not stop: {stopped.output}")
     try:
-        put_back(saved, STATE)
-        if saved.key:
-            for said in keep(Keeper(), KEY_NAME, saved.key, plain=plain):
-                click.echo(printable(said))
+        aside = _put_back(saved, key, plain=plain)
     except (Unusable, NotKept, OSError) as why:
-        _refuse(f"{why}; the daemon is stopped, and logins start it again")
-    run(SYSTEMCTL, "daemon-reload")
-    started = run(SYSTEMCTL, "start", UNIT)
+        _refuse(f"the state is not put back: {why}; logins start the daemon again, with the one that was there")
+    started = run(SYSTEMCTL, "restart", UNIT)
     if started.status:
         _refuse(f"it is put back, but the daemon does not start: {started.output}")
-    click.echo(f"put back; the state from before is {STATE}.before-restore")
+    if key and there.text:
+        click.echo(
+            "the key from before is kept behind the backup's: it opens what was there; totp rotate-key forgets it"
+        )
+    click.echo(f"put back; the state from before is {aside}" if aside else "put back; there was no state before")
 
 
-def _kept_key() -> str:
-    """Read the key, where there is one. Raises Unusable when there is one that cannot be read."""
-    keeper = Keeper()
-    if not keeper.plain(KEY_NAME).exists() and not keeper.encrypted(KEY_NAME).exists():
-        return ""
+def _put_back(saved: Saved, key: str, *, plain: bool) -> Path | None:
+    """Put everything in its place, the key first: it opens what is there too, whatever happens then."""
+    with prepared(saved, STATE) as put_in_its_place, _kept_from_running():
+        for said in keep(Keeper(), KEY_NAME, key, plain=plain) if key else ():
+            click.echo(printable(said))
+        for said in switch_on() if key else ():
+            click.echo(printable(said))
+        return put_in_its_place()
+
+
+@contextlib.contextmanager
+def _kept_from_running() -> Iterator[None]:
+    """Keep the daemon down: without its sockets no login starts it, but each is refused at once. Raises Unusable."""
     try:
-        return KeptSecrets(keeper).find("totp", "key")
-    except config.SecretMissingError as error:
-        raise Unusable(f"the key cannot be read, and a backup without it would open no app: {error}") from None
+        stopped = run(SYSTEMCTL, "stop", *SOCKETS, UNIT)
+        if stopped.status:
+            raise Unusable(f"the daemon does not stop: {stopped.output}")
+        yield
+    finally:
+        run(SYSTEMCTL, "daemon-reload")
+        started = run(SYSTEMCTL, "start", *SOCKETS)
+        if started.status:
+            click.echo(printable(f"starlingctl: the sockets do not start: {started.output}"), err=True)
+
+
+def _key_to_keep(saved: Saved, there: Key, *, plain: bool) -> str:
+    """Tell what the key must become: the backup's, and the one that is there behind it; empty if it is right already.
+
+    Raises Unusable where the daemon would not get what opens the apps.
+    """
+    apps = apps_in(saved.state)
+    if there.place is Place.CONFIGURATION:
+        try:
+            _see_that_it_opens(there.text, apps)
+        except Unusable as why:
+            raise Unusable(f"{why}: [totp] key of {config.FILE} goes before any that is kept; write key = $") from None
+        return ""
+    words = list(dict.fromkeys([*saved.key.split(), *there.text.split()]))
+    _see_that_it_opens(" ".join(words), apps)
+    if words == there.text.split():
+        return ""
+    if there.place is Place.HANDED and not plain:
+        raise Unusable("the unit is handed a key that starlingctl does not keep: only with --plain ours goes before it")
+    return " ".join(words)
+
+
+def _see_that_it_opens(key: str, apps: list[tuple[str, bytes]]) -> None:
+    """See that a key opens all apps; none will do where there are none. Raises Unusable."""
+    if not key and apps:
+        raise Unusable(
+            f"there are apps ({len(apps)}), and their key is found nowhere; if the unit is handed one, start it first"
+        )
+    user = ""
+    try:
+        vault = Vault(key) if key else None
+        for user, box in apps:
+            if vault is not None:
+                vault.open(user, box)
+    except Unavailable as why:
+        raise Unusable(f"the app of {user} does not open: {why.detail}" if user else why.detail) from None
+
+
+def _write(file: Path, content: bytes) -> None:
+    """Write a file that is not there yet, wholly or not at all. Raises OSError."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except BaseException:
+        file.unlink()
+        raise
 
 
 def _passphrase(source: TextIO | None, *, confirm: bool) -> str:

@@ -11,12 +11,15 @@ import click
 from starlingd.adapters.qr import draw
 from starlingd.cli import imports
 from starlingd.cli.daemon import NoAnswer, ask, json_option, moment, printable, show_json, show_table, try_to_ask
-from starlingd.cli.keeping import Keeper, KeptSecrets, NotKept
+from starlingd.cli.keeping import Keeper, NotKept
 from starlingd.cli.vaultkey import make_key, rotate_key
 from starlingd.config.values import seconds as time_of
 
 GROUPED = 4
 SECONDS_OF_A_DAY = 86400
+TRIES = 3
+"""How often a code may be typed until an app is enrolled."""
+GOOD = frozenset({"imported", "would be imported"})
 
 
 @click.group("totp")
@@ -32,9 +35,27 @@ def enrol(user: str, *, replace: bool) -> None:
     offer = ask("totp begin", user=user, replace=replace)
     click.echo(draw(offer["uri"]))
     click.echo(f"{printable(offer['uri'])}\n\nSecret: {grouped(offer['secret'])}\n")
-    code = click.prompt("Code that the app shows", type=str).replace(" ", "")
-    done = ask("totp confirm", user=offer["user"], secret=offer["secret"], code=code, replace=replace)
+    done = _confirm(offer, replace=replace)
     click.echo(printable(f"{done['user']} logs in with this app from now on"))
+
+
+def _confirm(offer: dict[str, str], *, replace: bool) -> dict[str, str]:
+    """Have a code of the app typed, anew where it is refused: the secret that was shown stays the same."""
+    asked = {"user": offer["user"], "secret": offer["secret"], "replace": replace}
+    for _ in range(TRIES - 1):
+        try:
+            done: dict[str, str] = try_to_ask("totp confirm", code=_typed_code(), **asked)
+        except NoAnswer as why:
+            click.echo(printable(f"starlingctl: {why}"), err=True)
+        else:
+            return done
+    last: dict[str, str] = ask("totp confirm", code=_typed_code(), **asked)
+    return last
+
+
+def _typed_code() -> str:
+    typed: str = click.prompt("Code that the app shows", type=str)
+    return typed.replace(" ", "")
 
 
 @totp.command("list")
@@ -66,8 +87,8 @@ def remove(user: str) -> None:
 
 
 @totp.command("import")
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--user", help="Whose the apps are, where the file does not say so.")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--user", help="Whose the apps are; those of others in the file are left.")
 @click.option("--replace", is_flag=True, help="In place of apps that users have.")
 @click.option("--dry-run", is_flag=True, help="Only tell what would be imported.")
 @json_option
@@ -77,14 +98,18 @@ def import_(files: tuple[Path, ...], user: str | None, *, replace: bool, dry_run
     for path in files:
         for found in imports.read(path, user):
             outcome = found.flaw or ("would be imported" if dry_run else _add(found, replace=replace))
-            report.append({"file": str(path), "line": found.line, "user": found.user, "outcome": outcome})
+            told = {"file": str(path), "line": found.line, "user": found.user, "outcome": outcome, "hint": found.hint}
+            report.append(told)
     if as_json:
         show_json(report)
     else:
-        rows = ((each["file"], each["line"], each["user"], each["outcome"]) for each in report)
+        rows = ((each["file"], each["line"], each["user"], _in_words(each)) for each in report)
         show_table(("file", "line", "user", "outcome"), rows, "nothing was found")
-    good = {"imported", "would be imported"}
-    sys.exit(0 if report and all(each["outcome"] in good for each in report) else 1)
+    sys.exit(0 if report and all(_in_words(each) in GOOD for each in report) else 1)
+
+
+def _in_words(told: dict[str, Any]) -> str:
+    return f"{told['outcome']}, but {told['hint']}" if told["hint"] and told["outcome"] in GOOD else told["outcome"]
 
 
 def _add(found: imports.Found, *, replace: bool) -> str:
@@ -105,16 +130,17 @@ def _add(found: imports.Found, *, replace: bool) -> str:
 
 @totp.command("make-key")
 @click.option("--plain", is_flag=True, help="Keep it in a file that root can read, not encrypted.")
-def make_key_(*, plain: bool) -> None:
+@click.option("--anew", is_flag=True, help="Though there are apps, whose key is lost: they must be enrolled anew.")
+def make_key_(*, plain: bool, anew: bool) -> None:
     """Make the key that seals the secrets, and keep it as the service's credential. Needs root."""
-    _finish(lambda: make_key(Keeper(), plain=plain))
+    _finish(lambda: make_key(Keeper(), plain=plain, anew=anew))
 
 
 @totp.command("rotate-key")
 @click.option("--plain", is_flag=True, help="Keep it in a file that root can read, not encrypted.")
 def rotate_key_(*, plain: bool) -> None:
     """Seal all secrets with a new key, and forget the old one. Restarts the daemon twice. Needs root."""
-    _finish(lambda: rotate_key(Keeper(), KeptSecrets(Keeper()), plain=plain))
+    _finish(lambda: rotate_key(Keeper(), plain=plain))
 
 
 def _finish(work: Any) -> None:  # noqa: ANN401  a callable that tells sentences
@@ -157,6 +183,13 @@ def show(user: str, *, as_json: bool) -> None:
         click.echo(printable(f"{told['user']} has {told['left']} recovery codes left"))
 
 
+@recovery.command("remove")
+@click.argument("user")
+def remove_codes(user: str) -> None:
+    """Forget the recovery codes of USER, whose account may be gone."""
+    click.echo(printable(f"the recovery codes of {ask('recovery remove', user=user)['user']} are forgotten"))
+
+
 @click.group("code")
 def code() -> None:
     """Issue codes to people who stand at the helpdesk."""
@@ -178,6 +211,13 @@ def issue(user: str, valid: str, *, as_json: bool) -> None:
     else:
         click.echo(grouped(issued["code"]))
         click.echo(printable(f"good for one login of {issued['user']} within {seconds} seconds"), err=True)
+
+
+@code.command("revoke")
+@click.argument("user")
+def revoke(user: str) -> None:
+    """Take back the code that was issued to USER and is not used yet."""
+    click.echo(printable(f"the helpdesk code of {ask('code revoke', user=user)['user']} is void"))
 
 
 def grouped(text: str, size: int = GROUPED) -> str:

@@ -78,7 +78,8 @@ def _own_codes(values: Values, notes: Notes) -> None:
         notes.problem(
             "totp",
             "key",
-            'is missing: write "key = $", and have starlingctl totp make-key make and keep it',
+            'is missing: write "key = $", and have starlingctl totp make-key make and keep it; where apps were enrolled'
+            " before, they open with their old key alone, which starlingctl restore puts back",
             depends_on=[("auth", "provider"), ("auth", "fallback")],
         )
     if is_provider and auth.fallback:

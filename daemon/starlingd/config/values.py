@@ -346,7 +346,7 @@ def api_key(value: str) -> Secret:
 
 def vault_key(value: str) -> Secret:
     """Read the keys that seal secrets: 32 bytes in base64 each, apart by blanks."""
-    for word in value.split():
+    for word in value.split() or [""]:
         try:
             is_key = len(base64.b64decode(word, validate=True)) == VAULT_KEY_BYTES
         except ValueError:
