@@ -55,3 +55,17 @@ def test_numbers_are_served_from_inside_the_cage(bastion: Bastion) -> None:
     assert 'starlingd_decisions_total{outcome="allow",reason="push_approved"} 1.0' in text
     assert 'starlingd_events_total{event="session_open",outcome="allow"} 1.0' in text
     assert "approves" not in text
+
+
+def test_numbers_on_a_socket_are_for_whoever_is_on_the_host(bastion: Bastion) -> None:
+    path = "/run/starlingd-metrics/metrics.sock"
+    bastion.configure("key", metrics=f"listen = {path}")
+    bastion.run("systemctl", "restart", "starlingd.service")  # which leaves the sockets in /run/starlingd
+    bastion.log_in("approves", "")
+    assert bastion.run("stat", "-c", "%U %a", "/run/starlingd-metrics").split() == ["starlingd", "755"]
+    scrape = (
+        f"import socket as s; c = s.socket(s.AF_UNIX); c.connect({path!r}); "
+        "c.sendall(b'GET /metrics HTTP/1.0\\r\\n\\r\\n'); print(c.makefile('rb').read().decode())"
+    )
+    text = bastion.run("runuser", "-u", "newcomer", "--", "python3", "-I", "-c", scrape)
+    assert 'starlingd_decisions_total{outcome="allow",reason="push_approved"} 1.0' in text
