@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.system.package import ENVIRONMENT, copy_tree
+
 TREE = Path(__file__).resolve().parents[2]
 DEBIAN_PACKAGE_OF = {
     "click": "python3-click",
@@ -119,9 +121,25 @@ def test_zsh_can_read_its_completion() -> None:
     subprocess.run(["/usr/bin/zsh", "-f", "-n", str(completion)], check=True)
 
 
-def test_lintian_finds_nothing(deb: Path) -> None:
-    found = subprocess.run(
-        ["/usr/bin/lintian", "--allow-root", "--fail-on", "error,warning", str(deb)],
+def lintian(of: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["/usr/bin/lintian", "--allow-root", "--fail-on", "error,warning", str(of)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
+
+
+def test_lintian_finds_nothing(deb: Path) -> None:
+    found = lintian(deb)
+    assert found.returncode == 0, found.stdout
+
+
+def test_lintian_finds_nothing_in_the_source_package(tmp_path: Path) -> None:
+    copy_tree(tmp_path / "pam-starling")
+    built = subprocess.run(
+        ["/usr/bin/dpkg-buildpackage", "--build=source", "-us", "-uc"],
+        cwd=tmp_path / "pam-starling", capture_output=True, text=True, check=False, env=ENVIRONMENT,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stdout + built.stderr
+    [changes] = tmp_path.glob("*.changes")
+    found = lintian(changes)
     assert found.returncode == 0, found.stdout

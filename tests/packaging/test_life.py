@@ -9,6 +9,11 @@ from tests.system.machine import Machine
 
 LIB = "/usr/lib/pam-starling"
 PAM_LINE = f"account requisite pam_python.so {LIB}/entry.py"
+CONFIGURE = """
+printf '[auth]\\nprovider = totp\\n[totp]\\nkey = $\\n' > /etc/pam-starling/starling.conf
+starlingctl totp make-key --plain && systemctl restart starlingd.service
+"""
+ENABLE = "starlingctl pam enable sshd --mode key --confirm-within 1h --yes 2>&1"
 
 
 def snapshot(machine: Machine, *folders: str) -> str:
@@ -150,6 +155,13 @@ def test_an_upgrade_keeps_the_administrators_configuration_and_its_mode(installe
     assert installed.run("cat", "/etc/pam-starling/credentials/starling.credential") == "id:secret"
 
 
+def test_an_upgrade_does_not_need_a_configuration_that_the_administrator_took_away(installed: Machine) -> None:
+    installed.shell("rm /etc/pam-starling/starling.conf")
+    upgrade(installed)
+    assert installed.run("dpkg-query", "-Wf", "${db:Status-Status} ${Version}", "pam-starling") == f"installed {NEWER}"
+    installed.shell("test ! -e /etc/pam-starling/starling.conf")
+
+
 def test_an_upgrade_leaves_a_socket_off_that_the_administrator_switched_off(installed: Machine) -> None:
     installed.shell("systemctl disable --now starlingd.socket")
     upgrade(installed)
@@ -166,6 +178,35 @@ def test_a_package_that_a_pam_stack_still_uses_is_not_removed(installed: Machine
     assert installed.run("dpkg-query", "-Wf", "${db:Status-Status}", "pam-starling") == "installed"
     assert installed.run("systemctl", "is-active", "starlingd.socket").strip() == "active"
     assert installed.run("ls", f"{LIB}/current/pam_starling/login.py")
+
+
+@pytest.mark.parametrize(
+    "by_hand",
+    [
+        f"sed -i '1i {PAM_LINE}' /etc/pam.d/login",
+        f"sed -i '1i {PAM_LINE}' /etc/pam.d/sshd",
+        "sed -i '/^# <<< pam-starling/d' /etc/pam.d/sshd",
+    ],
+    ids=["in another file", "outside our marks", "in place of our marks"],
+)
+def test_a_removal_that_is_refused_leaves_the_second_factor_on(installed: Machine, by_hand: str) -> None:
+    installed.shell(CONFIGURE + ENABLE)
+    installed.shell(by_hand)
+    before = snapshot(installed, "/etc/pam.d", "/etc/ssh", "/var/lib/pam-starling-undo")
+    assert "not removed" in installed.shell("dpkg -r pam-starling 2>&1", check=False)
+    assert snapshot(installed, "/etc/pam.d", "/etc/ssh", "/var/lib/pam-starling-undo") == before
+    assert f"{LIB}/entry.py" in installed.run("cat", "/etc/pam.d/sshd")
+    assert installed.run("dpkg-query", "-Wf", "${db:Status-Status}", "pam-starling") == "installed"
+
+
+def test_removing_switches_off_what_starlingctl_switched_on_whatever_copies_lie_beside_it(installed: Machine) -> None:
+    before = installed.run("cat", "/etc/pam.d/sshd")
+    installed.shell(CONFIGURE + ENABLE)
+    installed.shell("cd /etc/pam.d && for copy in sshd.bak sshd~ sshd.dpkg-old; do cp sshd $copy; done")
+    installed.shell("sed -i '$a # mine' /etc/pam.d/sshd")
+    installed.shell("dpkg -r pam-starling")
+    assert installed.run("cat", "/etc/pam.d/sshd") == f"{before}# mine\n"
+    assert installed.shell("ls /var/lib/pam-starling-undo/sshd 2>/dev/null || true") == ""
 
 
 def test_removing_ends_the_daemon_and_keeps_configuration_and_state(installed: Machine) -> None:
@@ -186,6 +227,18 @@ def test_purging_leaves_nothing_but_the_system_account(installed: Machine) -> No
     assert "starlingd" in installed.run(
         "getent", "passwd", "starlingd"
     )  # as Debian keeps them: its number is not reused
+
+
+def test_purging_leaves_nothing_of_what_joining_kept(installed: Machine) -> None:
+    installed.shell("echo id:secret | starlingctl join --without-check --restart --file -")
+    added = "/etc/systemd/system/starlingd.service.d/pam-starling-starling.credential.conf"
+    assert "LoadCredentialEncrypted=starling.credential:" in installed.run("cat", added)
+    installed.shell("apt-get purge -y -q pam-starling")
+    mentioned = installed.shell(
+        "find / -xdev \\( -path /proc -o -path /sys -o -path /root \\) -prune -o -iname '*starling*' -print"
+    )
+    assert mentioned == ""
+    assert installed.run("systemctl", "is-system-running").strip() == "running"
 
 
 @pytest.mark.parametrize("how", ["remove", "purge"])

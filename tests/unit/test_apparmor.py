@@ -33,6 +33,13 @@ def test_the_parser_takes_it_with_nothing_to_complain_about() -> None:
         ("/etc/passwd", "r"),
         ("/run/systemd/notify", "w"),
         ("/etc/ssl/certs/ca-certificates.crt", "r"),
+        ("/run/slapd/ldapi", "rw"),
+        ("/var/run/slapd/ldapi", "rw"),
+        ("/run/openldap/ldapi", "rw"),
+        ("/run/slapd-main.socket", "rw"),
+        ("/run/starlingd-metrics/metrics.sock", "rw"),
+        ("/bin/kill", "mr"),
+        ("/usr/bin/kill", "mr"),
     ],
 )
 def test_it_gives_what_the_daemon_needs(profile: apparmor.Profile, path: str, wanted: str) -> None:
@@ -52,10 +59,12 @@ def test_it_gives_what_the_daemon_needs(profile: apparmor.Profile, path: str, wa
         ("/root/.bashrc", "r"),
         ("/usr/lib/pam-starling/entry.py", "w"),
         ("/bin/sh", "x"),
+        ("/bin/kill", "x"),
         ("/usr/bin/dash", "x"),
         ("/proc/1234/environ", "r"),
         ("/proc/1234/mem", "r"),
         ("/run/starlingd/pam.sock", "w"),
+        ("/run/slapd/other", "w"),
         ("/dev/mem", "r"),
     ],
 )

@@ -7,6 +7,7 @@ import http.client
 import json
 import re
 import socket
+import stat
 from pathlib import Path
 
 import pytest
@@ -43,14 +44,19 @@ def scrape(listen: str) -> str:
     return text
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
+def free_port(address: str) -> int:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.create_server((address, 0), family=family) as probe:
         return int(probe.getsockname()[1])
 
 
-@pytest.mark.parametrize("kind", ["tcp", "unix"])
+@pytest.mark.parametrize("kind", ["tcp", "tcp6", "unix"])
 def test_what_happened_is_counted_by_reason_and_nobody_is_named(tmp_path: Path, kind: str) -> None:
-    listen = f"127.0.0.1:{free_port()}" if kind == "tcp" else str(tmp_path / "metrics.sock")
+    listen = {
+        "tcp": f"127.0.0.1:{free_port('127.0.0.1')}",
+        "tcp6": f"[::1]:{free_port('::1')}",
+        "unix": str(tmp_path / "metrics.sock"),
+    }[kind]
 
     async def test(bastion: Bastion) -> None:
         end = metrics.serve(listen, bastion.host, lambda: 7, lambda: RUN)
@@ -89,6 +95,24 @@ def test_a_socket_that_an_earlier_run_left_is_replaced_and_a_taken_port_is_an_er
             await asyncio.to_thread(end)
         with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
             metrics.serve(f"127.0.0.1:{taken.getsockname()[1]}", bastion.host, lambda: 0, lambda: None)
+
+    on_bastion(test, Rules())
+
+
+def test_whatever_is_no_socket_is_left_alone_and_whoever_is_on_this_host_may_scrape(tmp_path: Path) -> None:
+    path, linked = tmp_path / "metrics.sock", tmp_path / "link"
+    path.write_text("somebody's", encoding="ascii")
+    linked.symlink_to(path)
+
+    async def test(bastion: Bastion) -> None:
+        for taken in (path, linked, tmp_path):
+            with pytest.raises(OSError, match="that is no socket") as caught:
+                metrics.serve(str(taken), bastion.host, lambda: 0, lambda: None)
+            assert "name another path" in str(caught.value.strerror)
+        assert path.read_text(encoding="ascii") == "somebody's"
+        end = metrics.serve(str(tmp_path / "free.sock"), bastion.host, lambda: 0, lambda: None)
+        await asyncio.to_thread(end)
+        assert stat.S_IMODE((tmp_path / "free.sock").stat().st_mode) == 0o666
 
     on_bastion(test, Rules())
 

@@ -9,6 +9,8 @@ import time
 from typing import Any
 
 import click
+from rich.console import Console
+from rich.text import Text
 
 from starlingd.cli.daemon import OURS, ask, json_option, moment, printable, show_json, show_table
 
@@ -26,6 +28,9 @@ FIELDS = {
     "mode": "STARLING_MODE",
     "evidence": "STARLING_EVIDENCE",
 }
+JOURNALCTL = "/usr/bin/journalctl"
+EVENTS_ALONE = "_TRANSPORT=journal"
+"""What journalctl has to match besides: what the daemon says on stderr has come another way than its events."""
 COLUMNS = ("time", "event", "outcome", "reason", "user", "client_ip", "service", "rule")
 
 
@@ -35,25 +40,31 @@ def status(*, as_json: bool) -> None:
     """Tell what the daemon does: since when, who waits, how the service and the directory are, today's logins."""
     told = ask("status")
     if as_json:
-        show_json(told)
+        show_json({"observing": bool(told["observe_until"]), **told})
         return
-    for line in _lines(told):
-        click.echo(printable(line))
-
-
-def _lines(told: dict[str, Any]) -> list[str]:
-    pools = ", ".join(f"{name} {number}" for name, number in told["pools"].items())
-    lines = [
-        f"daemon      up since {moment(told['started'])}, {told['configuration']}",
-        f"logins      {told['waiting']} waiting, {told['sessions']} sessions open",
-        f"calls       {pools} under way",
-        *(f"{name:<11} {_health(health)}" for name, health in told["health"].items()),
-    ]
-    for outcome, reasons in told["today"].items():
-        lines.append(f"today       {outcome}: " + ", ".join(f"{number} {reason}" for reason, number in reasons.items()))
     if told["observe_until"]:
-        lines.insert(0, f"OBSERVING   until {moment(told['observe_until'])} nobody is asked for a second factor")
-    return lines
+        text = f"OBSERVING: until {moment(told['observe_until'])} nobody is asked for a second factor"
+        Console(soft_wrap=True).print(Text(text, style="bold red"))
+        click.echo()
+    show_table(("daemon", ""), _rows(told), "")
+    click.echo()
+    # The counts are the daemon's own, in memory: they begin anew with each one.
+    click.echo(f"Logins today, since midnight or since the daemon started ({moment(told['started'])}):")
+    counted = [(outcome, reason, number) for outcome, all_ in told["today"].items() for reason, number in all_.items()]
+    show_table(("outcome", "reason", "logins"), counted, "none")
+
+
+def _rows(told: dict[str, Any]) -> list[tuple[str, str]]:
+    pools = ", ".join(f"{name} {number}" for name, number in told["pools"].items())
+    return [
+        ("version", told["version"]),
+        ("up since", moment(told["started"])),
+        ("rules", told["configuration"]),
+        ("logins", f"{told['waiting']} waiting"),
+        ("sessions", f"{told['sessions']} open"),
+        ("calls", f"{pools} under way"),
+        *((name, _health(health)) for name, health in told["health"].items()),
+    ]
 
 
 def _health(health: dict[str, Any] | None) -> str:
@@ -71,10 +82,7 @@ def _health(health: dict[str, Any] | None) -> str:
 @json_option
 def events(user: str | None, since: str | None, *, follow: bool, lines: int, as_json: bool) -> None:
     """Show the audit events in the journal, the oldest first; with --json one object in a line."""
-    command = ["/usr/bin/journalctl", "--output=json", "--all", "--quiet", "STARLING_EVENT"]
-    command[-1:] = [f"--since={since}"] if since else [f"--lines={lines}"]
-    command += ["--follow"] if follow else []
-    command += [OURS, f"STARLING_USER={user}"] if user else [OURS]
+    command = _command(user, since, lines, follow=follow)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as journal:  # noqa: S603  no shell
         if journal.stdout is None:
             sys.exit(1)
@@ -85,6 +93,13 @@ def events(user: str | None, since: str | None, *, follow: bool, lines: int, as_
         except KeyboardInterrupt:
             journal.terminate()
     sys.exit(0 if journal.returncode == 0 or follow else 1)
+
+
+def _command(user: str | None, since: str | None, lines: int, *, follow: bool) -> list[str]:
+    """Make the command that prints the events; ``lines`` counts events, and not what the daemon says besides."""
+    asked = [f"--since={since}", "--no-tail"] if since else [f"--lines={lines}"]
+    matches = [OURS, EVENTS_ALONE, *([f"STARLING_USER={user}"] if user else [])]
+    return [JOURNALCTL, "--output=json", "--all", "--quiet", *asked, *(["--follow"] if follow else []), *matches]
 
 
 def _fields(line: str) -> dict[str, str]:

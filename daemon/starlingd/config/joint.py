@@ -7,6 +7,7 @@ causes no second complaint. Nothing here may change a value.
 from __future__ import annotations
 
 import ssl
+import time
 from typing import TYPE_CHECKING
 
 from starlingd.config import directory, lists, questions
@@ -229,17 +230,30 @@ def _unreachable(values: Values, notes: Notes) -> None:
 
 
 def _unenrolled(values: Values, notes: Notes) -> None:
-    action = values[AUTH].not_enrolled.action
-    if action is NotEnrolled.ALLOW_UNTIL:
+    action, until = values[AUTH].not_enrolled.action, values[AUTH].not_enrolled.until
+    if action is NotEnrolled.ALLOW_UNTIL and time.time() < until:
         notes.warn("auth", "not_enrolled", "until that day nobody needs a second factor whom Starling does not know")
+    elif action is NotEnrolled.ALLOW_UNTIL:
+        notes.warn(
+            "auth",
+            "not_enrolled",
+            f"is over since {_moment(until)}: whom Starling does not know is refused; write deny or enrol",
+        )
     own = values[AUTH].provider is Provider.TOTP
     if action is NotEnrolled.ENROL and not own and directory.provisioning(values) is None:
         notes.problem("auth", "not_enrolled", "enrol needs [starling_auto_provision] with both attributes")
 
 
 def _enforcement(values: Values, notes: Notes) -> None:
-    if values[AUTH].enforce:
+    until = values[AUTH].enforce
+    if time.time() < until:
         notes.warn("auth", "enforce", "until that day nobody is asked for a second factor")
+    elif until:
+        notes.warn("auth", "enforce", f"is over since {_moment(until)}: everybody is asked; write enforce = yes")
+
+
+def _moment(wall: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(wall))
 
 
 def _mapping(values: Values, notes: Notes) -> None:

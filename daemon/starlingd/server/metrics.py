@@ -5,16 +5,18 @@ Served by a thread of its own, which reads numbers that the event loop writes: a
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
-import socketserver
+import socket
+import stat
 import threading
 import time
 from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -35,6 +37,8 @@ SCRAPE_TIME = 5.0
 """Seconds for which a scraper may be silent: one at a time is served."""
 LAST_SCRAPE = 1.0
 """Seconds that a scrape gets when the daemon stops."""
+EVERYBODY = 0o666
+"""A socket's mode: as with an address, whoever is on this host may scrape, unless its folder keeps them out."""
 
 log = logging.getLogger("starlingd.metrics")
 
@@ -131,17 +135,23 @@ class _Quiet(WSGIRequestHandler):
         return "local"
 
 
+class _Inet6Server(WSGIServer):
+    """The same on an IPv6 address."""
+
+    address_family = socket.AF_INET6
+
+
 class _UnixServer(WSGIServer):
     """The same over a Unix socket."""
 
-    address_family = socketserver.UnixStreamServer.address_family
+    address_family = socket.AF_UNIX
 
     def server_bind(self) -> None:
-        """Bind the path, which an earlier run may have left."""
-        with suppress(FileNotFoundError):
-            Path(str(self.server_address)).unlink()
-        socketserver.TCPServer.server_bind(self)
-        Path(str(self.server_address)).chmod(0o660)
+        """Bind the path. Raises OSError."""
+        path = Path(str(self.server_address))
+        _make_room(path)
+        self.socket.bind(str(path))
+        path.chmod(EVERYBODY)
         self.server_name, self.server_port = "localhost", 0
         self.setup_environ()
 
@@ -151,6 +161,26 @@ class _UnixServer(WSGIServer):
         return sock, ("local", 0)
 
 
+def _make_room(path: Path) -> None:
+    """Take away a socket that an earlier run left; whatever else lies there is somebody's. Raises OSError."""
+    try:
+        kind = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(kind):
+        raise OSError(errno.EEXIST, "something lies there that is no socket; take it away, or name another path")
+    path.unlink()
+
+
+def _server(listen: str) -> WSGIServer:
+    """Make the server for ``ADDRESS:PORT`` or a socket's path. Raises OSError."""
+    if os.path.isabs(listen):  # noqa: PTH117  a text that may not be a path
+        return _UnixServer(listen, _Quiet)  # type: ignore[arg-type]  # a path is a Unix socket's address
+    address, _, port = listen.rpartition(":")
+    kind = _Inet6Server if ":" in address else WSGIServer
+    return kind((address.strip("[]"), int(port)), _Quiet)
+
+
 def serve(listen: str, host: Host, waiting: Callable[[], int], run: Callable[[], Run | None]) -> Callable[[], None]:
     """Serve metrics on ``ADDRESS:PORT`` or a socket's path; tell how to end it. Raises OSError.
 
@@ -158,13 +188,8 @@ def serve(listen: str, host: Host, waiting: Callable[[], int], run: Callable[[],
     """
     registry = CollectorRegistry()
     registry.register(Collector(host, waiting, run))  # type: ignore[arg-type]  # anything with collect()
-    app = make_wsgi_app(registry)
-    if os.path.isabs(listen):  # noqa: PTH117  a text that may not be a path
-        server: WSGIServer = _UnixServer(listen, _Quiet)  # type: ignore[arg-type]  # a path is a Unix socket's address
-        server.set_app(app)
-    else:
-        address, _, port = listen.rpartition(":")
-        server = make_server(address.strip("[]"), int(port), app, handler_class=_Quiet)
+    server = _server(listen)
+    server.set_app(make_wsgi_app(registry))
     serving = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
     serving.start()
     log.info("metrics on %s", listen)
