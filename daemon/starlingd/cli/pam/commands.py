@@ -76,10 +76,15 @@ def enable(service: str, mode: str, confirm_within: int, emergency_group: str | 
 def _check(service: str, mode: Mode, group: str | None, places: Places) -> None:
     checks.group_exists(group)
     found = _sshd_settings(service, mode, places)
+    way: str | None
     if service == "login":
-        way = checks.other_way_in(group, confirming.ancestors(), found, places)
+        way = checks.way_in_besides_login(group, confirming.ancestors(), found, places)
+    else:
+        way = checks.way_in_besides_sshd(group, mode, found, places)
+    if way:
         click.echo(printable(f"If the daemon fails, this way in is left: {way}."))
     checks.daemon_answers()
+    checks.daemon_asks()
     checks.module_answers(places, run)
     losses = access.losses(access.Scene(service, mode, group, found if service == "sshd" else {}))
     if losses:
@@ -89,8 +94,11 @@ def _check(service: str, mode: Mode, group: str | None, places: Places) -> None:
         click.echo("No account would lose access.")
     if service == "sshd" and mode is not Mode.KEY_PUSH:
         click.echo("So would every client that cannot answer prompts: BatchMode=yes, scp -B, ansible, rsync from cron.")
-    if any(change.report(Undo(other, places, run))["state"] != "off" for other in change.others(service)) and not group:
-        click.echo("With both sshd and login switched on, nobody gets in while the daemon is down.")
+    unlisted = ", ".join(access.unlisted())
+    if unlisted:
+        click.echo(
+            printable(f"This host may not list accounts from {unlisted}: type starlingctl explain USER for each.")
+        )
     click.echo()
 
 
