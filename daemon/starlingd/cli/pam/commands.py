@@ -153,9 +153,9 @@ def disable(service: str, *, keep_changes: bool) -> None:
         undo = Undo(service, places, run)
         if undo.state() is None:
             raise Unfit(f"{service} was not switched on by starlingctl pam enable")
-        since = change.changes_since(undo)
+        since = change.changed_since(undo)
         if since and not keep_changes:
-            _show_lines(since)
+            _show_lines([line for file in since for line in change.difference(file.after, file.before, file.path)])
             raise Unfit(
                 "somebody made these changes since; nothing is done. Undo them first, or take only our lines out with "
                 "--keep-changes"
@@ -163,7 +163,18 @@ def disable(service: str, *, keep_changes: bool) -> None:
         if since:
             change.take_ours_out(undo)
         change.take_back(undo, keep_replaced=bool(since))
-    click.echo(f"{service} is as it was before" + (", with what others changed since" if since else ""))
+    click.echo(f"{service} is as it was before" + (", but for what others changed since:" if since else ""))
+    for file in since:
+        click.echo(printable(_what_became_of(file, undo)))
+
+
+def _what_became_of(file: Edit, undo: Undo) -> str:
+    """Say of a file that somebody had changed what is left of that; only of a PAM service are our lines taken out."""
+    if file.before is None:
+        return f"{file.path} was taken away, and is as it was before"
+    became = "keeps it, without our lines" if file.name == "pam" else "is taken away with it"
+    kept = undo.replaced(file.name)
+    return f"{file.path} {became}; as it was until now it is {f'kept as {kept}' if kept else 'not kept: no space'}"
 
 
 @pam.command("status")
