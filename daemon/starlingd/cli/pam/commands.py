@@ -119,20 +119,35 @@ def _sshd_settings(service: str, mode: Mode, places: Places) -> dict[str, str]:
 @pam.command("confirm")
 @click.argument("service", type=_SERVICE, required=False)
 def confirm(service: str | None) -> None:
-    """Keep what was switched on; from a session that came in through it, with a push or a code."""
+    """Keep what was switched on; from a session that came in through it, with a push or a code.
+
+    Without SERVICE whatever this session proves is kept.
+    """
     with _alone() as places:
         waiting = [undo for undo in _undos(places) if undo.pending and service in {None, undo.service}]
         if not waiting:
             raise Unfit("there is nothing to confirm; see starlingctl pam status")
-        for undo in waiting:
-            _confirm(undo)
-            click.echo(f"{undo.service} stays as it is now")
+        refusals = [refusal for refusal in map(_confirm_or_say, waiting) if refusal]
+        if len(refusals) == len(waiting):
+            raise Unfit("; ".join(refusals))
+        for refusal in refusals:
+            click.echo(printable(refusal), err=True)
+
+
+def _confirm_or_say(undo: Undo) -> str | None:
+    """Confirm what this session proves, and say so; tell why not, where it does not."""
+    try:
+        _confirm(undo)
+    except Unfit as unfit:
+        return f"{undo.service} is {unfit}"
+    click.echo(f"{undo.service} stays as it is now")
+    return None
 
 
 def _confirm(undo: Undo) -> None:
     since = undo.active()
     if since is None:
-        raise Unfit(f"the change of {undo.service} was not completed; see starlingctl pam disable {undo.service}")
+        raise Unfit(f"not confirmed: the change was not completed; see starlingctl pam disable {undo.service}")
     changed = undo.changed()
     if changed:
         paths = ", ".join(str(file.path) for file in changed)
@@ -218,7 +233,7 @@ def _alone() -> Iterator[Places]:
         sys.exit(_fail("this needs root"))
     os.umask(0o022)
     try:
-        descriptor = os.open(Places().pam("sshd").parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = os.open(Places().lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield Places()
