@@ -76,10 +76,10 @@ def as_root(bastion: Bastion, command: str, answer: str = "") -> str:
     return terminal.text
 
 
-def await_back(bastion: Bastion, before: set[str]) -> None:
+def await_back(bastion: Bastion, before: set[str], service: str = "sshd") -> None:
     """Wait until all is as it was before, then see that ssh works as before: by key alone."""
     ends = time.monotonic() + PATIENCE
-    working = "systemctl show -P ActiveState pam-starling-undo-sshd.service; systemctl show -P Job ssh.service"
+    working = f"systemctl show -P ActiveState pam-starling-undo-{service}.service; systemctl show -P Job ssh.service"
     while (now := snapshot(bastion)) != before or bastion.shell(working).strip() != "inactive":
         assert time.monotonic() < ends, now ^ before
         time.sleep(0.3)
@@ -202,6 +202,16 @@ def test_purging_while_switched_on_leaves_nothing(stock: Bastion) -> None:
     assert stock.shell(left) == ""
 
 
+def test_purging_after_it_was_put_back_leaves_nothing(stock: Bastion) -> None:
+    before = snapshot(stock)
+    enable(stock, within="8s")
+    await_back(stock, before)
+    stock.shell("apt-get purge -y -q pam-starling")
+    left = "find / -xdev \\( -path /proc -o -path /sys -o -path /root \\) -prune -o -iname '*starling*' -print"
+    assert stock.shell(left) == ""
+    assert stock.shell("ls -A /run | grep -i starling || true") == ""
+
+
 # --- who may confirm ----------------------------------------------------------------------------------------------
 
 
@@ -289,6 +299,20 @@ def test_login_is_refused_unless_another_way_in_is_shown(stock: Bastion) -> None
     assert "sshd, through which you are logged in now" in by_ssh.text
     assert "status 0" in by_ssh.text
     assert state(stock, "login")["state"] == "pending"
+    assert "login asks for the second factor too" in refused(stock, "starlingctl pam enable sshd --mode key --yes")
+
+
+def test_login_that_is_not_confirmed_in_time_is_put_back(stock: Bastion) -> None:
+    before = snapshot(stock)
+    stock.shell("groupadd helpers && usermod -aG helpers approves")
+    group = "--emergency-group helpers --confirm-within 8s --yes"
+    said = stock.shell(f"starlingctl pam enable login --mode password {group}")
+    assert "approves of helpers, by password at the console" in said
+    assert state(stock, "login")["state"] == "pending"
+    await_back(stock, before, "login")
+    assert state(stock, "login")["put_back"] is not None
+    stock.shell("passwd -l approves")
+    assert "no other way in" in refused(stock, f"starlingctl pam enable login --mode password {group}")
 
 
 def test_the_emergency_group_passes_while_the_daemon_is_down_and_it_is_logged(stock: Bastion) -> None:

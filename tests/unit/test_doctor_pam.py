@@ -86,6 +86,47 @@ def test_a_fault_is_an_error_by_its_name(text: str, expected: str) -> None:
     assert expected in {finding.id for finding in pam.check(files(text), ()) if finding.severity == "error"}
 
 
+UNIX, DENY = "auth [success=1 default=ignore] pam_unix.so\n", "auth requisite pam_deny.so\n"
+STOPPED = {
+    "Debian": COMMON["common-auth"],
+    "Debian with more": f"{COMMON['common-auth']}auth optional pam_cap.so\n",
+    "two sources": f"auth [success=2 default=ignore] pam_unix.so\nauth [success=1 default=ignore] pam_sss.so\n{DENY}",
+    "requisite": "auth requisite pam_unix.so\n",
+    "faillock": (
+        "auth requisite pam_faillock.so preauth\nauth [success=1 default=bad] pam_unix.so\n"
+        "auth [default=die] pam_faillock.so authfail\n"
+    ),
+    "denied through an include": f"{UNIX}auth include no\n",
+}
+GOES_ON = {
+    "required": "auth required pam_unix.so\n",
+    "required, and denied without an end": f"{UNIX}auth required pam_deny.so\n",
+    "optional": "auth optional pam_unix.so\n",
+    "ignored while the directory is down": "auth [success=ok authinfo_unavail=ignore default=die] pam_ldap.so\n",
+    "permitted by another": f"auth [success=2 default=ignore] pam_succeed_if.so user ingroup x\n{UNIX}{DENY}",
+    "done after a refusal": "auth required pam_unix.so\nauth [success=done default=die] pam_permit.so\n",
+    "perhaps missing": "-auth requisite pam_unix.so\n",
+    "a substack": "auth substack common-password-check\n",
+}
+
+
+@pytest.mark.parametrize("auth", STOPPED.values(), ids=STOPPED)
+def test_a_stack_that_a_wrong_password_ends_before_our_line_is_fine(auth: str) -> None:
+    assert ids({**files(PASSWORD, no=DENY), "common-auth": auth}) == []
+
+
+@pytest.mark.parametrize("auth", GOES_ON.values(), ids=GOES_ON)
+def test_a_stack_that_goes_on_to_our_line_after_a_wrong_password_is_an_error(auth: str) -> None:
+    texts = {**files(PASSWORD), "common-auth": auth, "common-password-check": "auth requisite pam_unix.so\n"}
+    [found] = [finding for finding in pam.check(texts, ()) if finding.id == "pam.first-factor-goes-on"]
+    assert found.severity == "error"
+    assert "requisite pam_deny.so" in found.advice
+
+
+def test_in_key_mode_no_password_comes_before_our_line() -> None:
+    assert "pam.first-factor-goes-on" not in ids({**files(KEY), "common-auth": GOES_ON["required"]})
+
+
 def test_a_jump_that_lands_on_our_line_or_before_it_is_none() -> None:
     text = KEY.replace(OURS, f"auth [success=1 default=bad] pam_x.so\nauth required pam_y.so\n{OURS}")
     assert "pam.passed-over" not in ids(files(text))

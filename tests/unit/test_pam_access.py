@@ -18,15 +18,14 @@ from starlingd.cli.pam import access, checks, sshd
 from starlingd.cli.pam.access import Loss, Scene
 from starlingd.cli.pam.commands import Duration
 from starlingd.cli.pam.places import Done, Places
-from starlingd.cli.pam.stack import MODULE, Mode, Unfit
-from starlingd.core.model import Process
+from starlingd.cli.pam.stack import Mode, Unfit
 
 SECOND_FACTOR = {"outcome": "second_factor", "reason": None, "rule": "", "steps": []}
-OURS = f"account requisite {MODULE}\n"
+SHADOW = "{name}:{hashed}:20000:0:99999:7:::\n"
 
 
-def person(name: str, uid: int, home: Path) -> pwd.struct_passwd:
-    return pwd.struct_passwd((name, "x", uid, 100, "", str(home), "/bin/sh"))
+def person(name: str, uid: int, home: Path, shell: str = "/bin/sh") -> pwd.struct_passwd:
+    return pwd.struct_passwd((name, "x", uid, 100, "", str(home), shell))
 
 
 @pytest.fixture
@@ -47,7 +46,7 @@ def people(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Non
 
     def know(**uids: int) -> None:
         entries = [person(name, uid, tmp_path / name) for name, uid in uids.items()]
-        monkeypatch.setattr(access, "people", lambda: entries)
+        monkeypatch.setattr(pwd, "getpwall", lambda: entries)
 
     return know
 
@@ -118,6 +117,76 @@ def test_who_has_no_password_is_named_in_password_mode(
     assert access.losses(scene(Mode.PASSWORD)) == [Loss("bob", "has no Unix password")]
 
 
+@pytest.mark.parametrize(
+    ("hashed", "has_one"),
+    [
+        ("$6$salt$hash", True),
+        ("$y$j9T$salt$hash", True),
+        ("_J9..saltsalthash", True),
+        ("abJnggxhB/yWI", True),
+        ("!$6$salt$hash", False),
+        ("!!$6$salt$hash", False),
+        ("*$y$j9T$salt$hash", False),
+        ("!", False),
+        ("*", False),
+        ("!*", False),
+        ("", False),
+        ("x", False),
+    ],
+)
+def test_a_password_is_one_that_can_be_typed_and_is_not_locked(tmp_path: Path, hashed: str, *, has_one: bool) -> None:
+    shadow = tmp_path / "shadow"
+    rows = [SHADOW.format(name="bobby", hashed="$6$other$one"), SHADOW.format(name="bob", hashed=hashed)]
+    shadow.write_text("".join(rows), encoding="ascii")
+    assert access.has_password("bob", shadow) is has_one
+    assert access.has_password("alice", shadow) is None
+
+
+@pytest.mark.usefixtures("answers")
+def test_an_account_of_the_system_is_named_where_it_has_a_shell_and_a_key(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    entries = [
+        person("git", 997, tmp_path / "git"),
+        person("postgres", 998, tmp_path / "postgres"),
+        person("daemon", 1, tmp_path / "git", "/usr/sbin/nologin"),
+        person("nobody", 65534, tmp_path / "git"),
+    ]
+    monkeypatch.setattr(pwd, "getpwall", lambda: entries)
+    give_key(tmp_path / "git", 'command="git-shell" ssh-ed25519 AAAA me')
+    [loss] = access.losses(scene())
+    assert (loss.who, "cannot answer a prompt" in loss.why) == ("git", True)
+
+
+@pytest.mark.usefixtures("answers")
+def test_an_account_of_the_system_is_named_where_it_comes_in_by_password(
+    people: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people(scanner=999, git=998)
+    monkeypatch.setattr(access, "has_password", lambda user: user == "scanner")
+    assert access.losses(scene()) == [Loss("scanner", "has no authorized key")]
+    assert [entry.pw_name for entry in access.programs(Scene("login", Mode.PASSWORD, None, {}))] == ["scanner"]
+
+
+@pytest.mark.parametrize(
+    ("text", "sources"),
+    [
+        ("passwd: files systemd\ngroup: files sss\n", []),
+        ("passwd:\t files\t systemd sss # all\n", ["sss"]),
+        ("passwd: files [NOTFOUND=return] ldap [SUCCESS=merge UNAVAIL=return] winbind\n", ["ldap", "winbind"]),
+        ("# passwd: sss\n", []),
+        (None, []),
+    ],
+)
+def test_sources_that_may_not_list_their_accounts_are_told(
+    tmp_path: Path, text: str | None, sources: list[str]
+) -> None:
+    file = tmp_path / "nsswitch.conf"
+    if text is not None:
+        file.write_text(text, encoding="ascii")
+    assert access.unlisted(file) == sources
+
+
 @pytest.mark.usefixtures("answers")
 def test_authorized_keys_that_are_no_file_are_none(people: Callable[..., None], tmp_path: Path) -> None:
     people(bob=1000)
@@ -147,51 +216,28 @@ def test_people_who_were_not_looked_at_are_counted(
     assert access.losses(scene())[-1] == Loss("others", "2 more accounts were not looked at")
 
 
-# --- another way in for login -------------------------------------------------------------------------------------
+# --- what is true before anything changes -------------------------------------------------------------------------
 
 
 @pytest.fixture
 def places(tmp_path: Path) -> Places:
-    """Offer a host whose sshd does not use the module."""
+    """Offer a host with a folder for PAM services."""
     (tmp_path / "etc/pam.d").mkdir(parents=True)
-    places = Places(tmp_path)
-    places.pam("sshd").write_text("@include common-auth\n", encoding="ascii")
-    return places
-
-
-def test_without_another_way_in_login_is_refused(places: Places) -> None:
-    with pytest.raises(Unfit, match="no other way in"):
-        checks.other_way_in(None, [], {}, places)
-
-
-def test_an_emergency_group_counts_only_with_a_member_who_has_a_password(
-    places: Places, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(checks, "members", lambda _: frozenset({"alice"}))
-    monkeypatch.setattr(checks, "has_password", lambda _: True)
-    assert "alice of helpers" in checks.other_way_in("helpers", [], {}, places)
-    for unknown_or_locked in (None, False):
-        monkeypatch.setattr(checks, "has_password", lambda _, answer=unknown_or_locked: answer)
-        with pytest.raises(Unfit):
-            checks.other_way_in("helpers", [], {}, places)
-
-
-@pytest.mark.parametrize("file", ["sshd", "common-auth"])
-def test_coming_in_through_sshd_counts_only_while_sshd_does_not_use_the_module(
-    places: Places, monkeypatch: pytest.MonkeyPatch, file: str
-) -> None:
-    monkeypatch.setattr(checks, "_is_sshd", lambda _: True)
-    chain = [Process(2, 3)]
-    assert "sshd, through which" in checks.other_way_in(None, chain, {}, places)
-    places.pam(file).write_text(OURS, encoding="ascii")
-    with pytest.raises(Unfit):
-        checks.other_way_in(None, chain, {}, places)
+    return Places(tmp_path)
 
 
 @pytest.mark.parametrize("mode", [Mode.KEY, Mode.KEY_PUSH])
 def test_at_the_console_only_password_mode_makes_sense(mode: Mode) -> None:
     with pytest.raises(Unfit, match="--mode password"):
         checks.fits("login", mode)
+
+
+def test_while_the_daemon_only_observes_nothing_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "try_to_ask", lambda _: {"observe_until": 0.0})
+    checks.daemon_asks()
+    monkeypatch.setattr(checks, "try_to_ask", lambda _: {"observe_until": 2_000_000_000.0})
+    with pytest.raises(Unfit, match="enforce = yes"):
+        checks.daemon_asks()
 
 
 # --- the module in a service of its own ---------------------------------------------------------------------------

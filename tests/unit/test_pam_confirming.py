@@ -29,6 +29,10 @@ def test_any_other_factor_does_not(factor: Factor) -> None:
     assert "without a fresh second factor" in (judge(factor=factor) or "")
 
 
+def test_a_login_that_was_only_observed_is_told_why() -> None:
+    assert "only observes ([auth] enforce)" in (judge(factor=Factor.NONE) or "")
+
+
 @pytest.mark.parametrize("elsewhere", [{"pid": 31}, {"start": 801}])
 def test_a_session_of_another_process_or_of_a_pid_that_was_given_anew_does_not(elsewhere: dict[str, int]) -> None:
     assert "does not run inside a session" in (judge(**elsewhere) or "")

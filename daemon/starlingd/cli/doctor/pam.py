@@ -6,7 +6,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from starlingd.cli.doctor.finding import error, note, warning
-from starlingd.cli.doctor.stacks import Rule, of_kind, rules
+from starlingd.cli.doctor.stacks import Rule, of_kind, reaches, rules
 from starlingd.cli.pam.stack import Mode
 
 if TYPE_CHECKING:
@@ -181,6 +181,14 @@ def _auth(stack: list[Rule], service: str, mode: Mode) -> Iterator[Finding]:
             "pam.first-factor",
             f"{ours.place} says first_factor=before, but nothing before it asks for a password",
             "take first_factor=before away; for password mode put the line directly after @include common-auth",
+        )
+    if mode is Mode.PASSWORD and reaches(stack, ours, PASSWORDS):
+        yield error(
+            "pam.first-factor-goes-on",
+            f"{ours.place}: after a wrong password, or without any, the stack can go on to our line: a stranger would "
+            "be asked for the second factor, and where people enrol inside the login, be given one",
+            "have a wrong password end the stack before our line: auth [success=1 default=ignore] for the module that "
+            "checks it, then auth requisite pam_deny.so, as in Debian's own common-auth (pam-auth-update writes it)",
         )
     after = stack[stack.index(ours) + 1 :]
     if mode is Mode.KEY and not any(denies(rule) and not rule.is_python for rule in after):

@@ -23,6 +23,8 @@ SHORT = {
     "sufficient": {"success": "done", "new_authtok_reqd": "done", "default": "ignore"},
     "optional": {"success": "ok", "new_authtok_reqd": "ok", "default": "ignore"},
 }
+PASSED = frozenset({"success", "new_authtok_reqd"})
+ONLY_FAILS, ONLY_PASSES = "pam_deny.so", "pam_permit.so"
 _AT_INCLUDE = re.compile(r"@include\s+(\S+)")
 _LINE = re.compile(
     r"(?P<dash>-?)(?P<kind>auth|account|session|password)\s+(?P<control>\[[^]]*\]|\S+)\s+(?P<rest>.*)", re.IGNORECASE
@@ -50,6 +52,11 @@ class Rule:
         return {result: action for result, _, action in pairs}
 
     @property
+    def name(self) -> str:
+        """The module without its path."""
+        return PurePath(self.module).name
+
+    @property
     def is_python(self) -> bool:
         """Whether it runs any Python script."""
         return PurePath(self.module).name == "pam_python.so"
@@ -75,6 +82,56 @@ def rules(files: Mapping[str, str], service: str) -> list[Rule]:
 def of_kind(files: Mapping[str, str], service: str, kind: str) -> list[Rule]:
     """Tell the lines of one kind."""
     return [rule for rule in rules(files, service) if rule.kind == kind]
+
+
+def reaches(stack: list[Rule], ours: Rule, failing: frozenset[str]) -> bool:
+    """Tell whether libpam can come to our line though every module named in ``failing`` refuses.
+
+    Any other module may answer anything, so that a line that may lead past the password is one that does.
+    """
+    at, waiting, seen = stack.index(ours), [(0, False)], set[tuple[int, bool]]()
+    while waiting:
+        step = waiting.pop()
+        if step[0] == at:
+            return True
+        if step[0] < at and step not in seen:
+            seen.add(step)
+            waiting += _after(stack, *step, failing)
+    return False
+
+
+def _after(stack: list[Rule], place: int, refused: bool, failing: frozenset[str]) -> Iterator[tuple[int, bool]]:  # noqa: FBT001
+    """Tell where libpam may go on after a line, and whether something required has been refused by then."""
+    rule = stack[place]
+    for action in _actions(rule, failing):
+        if action.isdecimal():
+            yield place + 1 + int(action), refused
+        elif action == "die" or (action == "done" and not refused):
+            yield from _end_of_substack(stack, place, refused or action == "die")
+        else:
+            yield place + 1, (refused or action == "bad") and action != "reset"
+
+
+def _end_of_substack(stack: list[Rule], place: int, refused: bool) -> Iterator[tuple[int, bool]]:  # noqa: FBT001
+    """Tell the first line after the substack that ends at ``place``; none where the whole stack ends."""
+    within = stack[place].within
+    later = (number for number in range(place + 1, len(stack)) if stack[number].within != within)
+    after = next(later, None) if within else None
+    if after is not None:
+        yield after, refused
+
+
+def _actions(rule: Rule, failing: frozenset[str]) -> set[str]:
+    """Tell what may follow a line. A wrong password is never a result that says ``ignore``."""
+    default = rule.actions.get("default", "bad")
+    passed = {rule.actions.get(result, default) for result in PASSED}
+    failed = {action for result, action in rule.actions.items() if result not in PASSED | {"ignore"}} | {default}
+    skipped = {"ignore"} if rule.dashed else set()
+    if rule.name == ONLY_PASSES:
+        return {rule.actions.get("success", default)}
+    if rule.name in failing | {ONLY_FAILS}:
+        return failed | skipped
+    return passed | failed | skipped | {rule.actions.get("ignore", default)}
 
 
 def _rules(

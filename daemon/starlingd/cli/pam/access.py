@@ -8,6 +8,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import re
 import stat
 import time
 from dataclasses import dataclass
@@ -27,6 +28,11 @@ MOST_PEOPLE, LONGEST = 1000, 60.0
 NO_SHELLS = frozenset({"nologin", "false", "sync"})
 ROBOTS_OPTIONS = ("command=", "restrict", "no-pty")
 LONGEST_KEYS = 64 * 1024
+SHADOW, NSSWITCH = Path("/etc/shadow"), Path("/etc/nsswitch.conf")
+LISTED = frozenset({"files", "systemd", "compat"})
+"""Sources of accounts that tell all they have; others (sss, ldap) may tell only of whom they are asked for by name."""
+
+_ACTION = re.compile(r"\[[^]]*\]")
 
 
 @dataclass(frozen=True)
@@ -48,19 +54,36 @@ class Scene:
 
 
 def people() -> list[pwd.struct_passwd]:
-    """Tell the accounts that can have a shell."""
+    """Tell the people, and root, who can have a shell."""
+    return [entry for entry in _with_shell() if entry.pw_uid == 0 or entry.pw_uid >= FIRST_PERSON]
+
+
+def programs(scene: Scene) -> list[pwd.struct_passwd]:
+    """Tell the system's accounts (git, backup, postgres) with a shell, and with a key or a password to come in by."""
     return [
         entry
-        for entry in pwd.getpwall()
-        if (entry.pw_uid == 0 or entry.pw_uid >= FIRST_PERSON)
-        and entry.pw_uid != NOBODY
-        and Path(entry.pw_shell).name not in NO_SHELLS
+        for entry in _with_shell()
+        if 0 < entry.pw_uid < FIRST_PERSON
+        and (has_password(entry.pw_name) or (scene.service == "sshd" and keys_of(entry, scene.sshd) != []))
     ]
+
+
+def _with_shell() -> list[pwd.struct_passwd]:
+    found = (entry for entry in pwd.getpwall() if entry.pw_uid != NOBODY)
+    return [entry for entry in found if Path(entry.pw_shell).name not in NO_SHELLS]
+
+
+def unlisted(nsswitch: Path = NSSWITCH) -> list[str]:
+    """Tell the sources of accounts, as nsswitch.conf(5) names them, whose accounts this host may not list."""
+    text = nsswitch.read_text(encoding="utf-8", errors="replace") if nsswitch.exists() else ""
+    rows = (line.partition("#")[0].partition(":") for line in text.splitlines())
+    words = [word for key, _, value in rows if key.strip() == "passwd" for word in _ACTION.sub(" ", value).split()]
+    return [word for word in words if word not in LISTED]
 
 
 def losses(scene: Scene) -> list[Loss]:
     """Name who would lose access."""
-    found, ends = people(), time.monotonic() + LONGEST
+    found, ends = [*people(), *programs(scene)], time.monotonic() + LONGEST
     passing = members(scene.emergency_group) if scene.emergency_group else frozenset()
     out: list[Loss] = []
     for number, entry in enumerate(found):
@@ -79,13 +102,24 @@ def members(group: str) -> frozenset[str]:
     return frozenset(entry.gr_mem) | {person.pw_name for person in pwd.getpwall() if person.pw_gid == entry.gr_gid}
 
 
-def has_password(user: str) -> bool | None:
-    """Tell whether /etc/shadow has a password that can be typed; None when it does not know the user."""
-    for line in Path("/etc/shadow").read_text(encoding="utf-8", errors="replace").splitlines():
+def has_password(user: str, shadow: Path = SHADOW) -> bool | None:
+    """Tell whether shadow(5) has a password that can be typed, no locked one; None when it does not know the user."""
+    for line in shadow.read_text(encoding="utf-8", errors="replace").splitlines():
         name, _, rest = line.partition(":")
         if name == user:
-            return rest.startswith(("$", "_")) or len(rest.partition(":")[0]) >= 13  # noqa: PLR2004  crypt(5)
+            hashed = rest.partition(":")[0]
+            locked = hashed.startswith(("!", "*"))
+            return not locked and (hashed.startswith(("$", "_")) or len(hashed) >= 13)  # noqa: PLR2004  crypt(5)
     return None
+
+
+def comes_through_sshd(person: pwd.struct_passwd, mode: Mode, sshd: dict[str, str]) -> bool:
+    """Tell whether somebody is shown to have what sshd asks for in a mode, besides the second factor."""
+    if person.pw_uid == 0 and sshd.get("permitrootlogin", "yes") != "yes":
+        return False
+    if mode is Mode.PASSWORD:
+        return has_password(person.pw_name) is True
+    return not all(map(_is_for_a_robot, keys_of(person, sshd) or []))
 
 
 def keys_of(person: pwd.struct_passwd, sshd: dict[str, str]) -> list[str] | None:

@@ -6,14 +6,13 @@ import difflib
 import time
 from typing import TYPE_CHECKING
 
+from starlingd.cli.doctor import facts, pam
+from starlingd.cli.doctor.finding import Severity
 from starlingd.cli.pam import sshd
-from starlingd.cli.pam.places import SERVICES
 from starlingd.cli.pam.stack import Unfit, uses_module, with_ours, without_ours
 from starlingd.cli.pam.undo import Edit, State, contents, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from starlingd.cli.pam.places import Places
     from starlingd.cli.pam.stack import Mode
     from starlingd.cli.pam.undo import Undo
@@ -38,7 +37,16 @@ def _pam_edit(places: Places, service: str, mode: Mode, group: str | None) -> Ed
         after = with_ours(_text(before), mode, group)
     except Unfit as unfit:
         raise Unfit(f"{path}: {unfit}") from None
+    _see_it_holds(facts.pam_files(path.parent), service, after)
     return Edit("pam", path, before, after.encode("utf-8", "surrogateescape"))
+
+
+def _see_it_holds(files: dict[str, str], service: str, text: str) -> None:
+    """See that doctor finds no error in a service with our lines, through all it includes, that is not there now."""
+    now = set(pam.check(files, ()))
+    for finding in pam.check(files | {service: text}, ()):
+        if finding.severity is Severity.ERROR and finding not in now:
+            raise Unfit(f"with our lines in it, it would not do: {finding.reason}; {finding.advice}")
 
 
 def difference(before: bytes | None, after: bytes | None, path: object) -> list[str]:
@@ -49,33 +57,53 @@ def difference(before: bytes | None, after: bytes | None, path: object) -> list[
 
 
 def apply(undo: Undo, state: State, edits: list[Edit]) -> None:
-    """Make the change, with its way back in place before it. If anything fails, all is put back, and it raises."""
+    """Make the change, with its way back in place before it. If anything fails, all is put back, and it raises.
+
+    The way back may be taken at any time, also before the first step: the disk is slow, the machine was suspended. Then
+    it must not happen that the change is made after it, and stays.
+    """
     undo.keep(state, edits)
     try:
         undo.arm(state)
+        undo.see_time_left(state)
+        undo.see_it_waits()
         for edit in edits:
             replace(edit.path, edit.after)
         if undo.service == "sshd":
             undo.reload_sshd()
         undo.count_from_now()
+        undo.see_it_waits()
     except BaseException:
-        undo.restore()
+        _give_up(undo, edits)
         raise
 
 
-def changes_since(undo: Undo) -> list[str]:
-    """Explain what somebody changed since we did: from what we wrote to what is there now."""
-    since = [file for file in undo.changed() if not _is_back(undo, file)]
-    return [line for file in since for line in difference(file.after, file.before, file.path)]
+def _give_up(undo: Undo, edits: list[Edit]) -> None:
+    """Put all back by the script, and from memory what it has left: it may have run before the change was made."""
+    if undo.folder.exists():
+        undo.restore()
+    left = [edit for edit in edits if contents(edit.path) == edit.after]
+    for edit in left:
+        if edit.before is None:
+            edit.path.unlink()
+        else:
+            replace(edit.path, edit.before)
+    if left and undo.service == "sshd":
+        undo.reload_sshd()
+    undo.forget_leavings()
+
+
+def changed_since(undo: Undo) -> list[Edit]:
+    """Tell the files that somebody changed since we did, except back; ``before`` is what they are now."""
+    return [file for file in undo.changed() if not _is_back(undo, file)]
 
 
 def take_back(undo: Undo, *, keep_replaced: bool = False) -> None:
     """Put everything back, and forget what was there meanwhile unless it is to be kept. Raises Failed."""
     undo.restore()
-    if not keep_replaced:
-        undo.forget_leavings()
     if undo.service == "sshd":
         undo.reload_sshd()
+    undo.forget_leavings(but_replaced=keep_replaced)
 
 
 def take_ours_out(undo: Undo) -> None:
@@ -111,11 +139,6 @@ def new_state(service: str, mode: Mode, group: str | None, seconds: int) -> Stat
     """Describe a change that begins now."""
     now = time.time()
     return State(service, mode.value, group, now, now + seconds)
-
-
-def others(service: str) -> Iterable[str]:
-    """Tell the services besides this one."""
-    return (other for other in SERVICES if other != service)
 
 
 def _is_back(undo: Undo, file: Edit) -> bool:

@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starlingd import config
-from starlingd.cli.daemon import try_to_ask
+from starlingd.cli.daemon import moment, try_to_ask
+from starlingd.cli.doctor.facts import pam_files
+from starlingd.cli.doctor.pam import mode_of
 from starlingd.cli.keeping import KeptSecrets
-from starlingd.cli.pam.access import has_password, keys_of, members, people
+from starlingd.cli.pam.access import comes_through_sshd, has_password, members, people
 from starlingd.cli.pam.stack import MODULE, Mode, Unfit, emergency_group, uses_module
 from starlingd.core.rules import WithoutSecondFactor
 
 if TYPE_CHECKING:
+    import pwd
     from collections.abc import Callable
 
     from starlingd.cli.pam.places import Done, Places
@@ -73,6 +76,17 @@ def daemon_answers() -> None:
     try_to_ask("explain", user="root", service="sshd")
 
 
+def daemon_asks() -> None:
+    """See that the daemon does not only observe: then no login has a second factor, and none could confirm."""
+    until = try_to_ask("status")["observe_until"]
+    if until:
+        raise Unfit(
+            f"the daemon only observes until {moment(until)}, so that no login could confirm the change. Enable and "
+            f"confirm first, then observe: write enforce = yes into the section [auth] of {config.FILE}, then "
+            "starlingctl reload; once it is confirmed, write there what it says now"
+        )
+
+
 def module_answers(places: Places, run: Callable[..., Done]) -> None:
     """See that the module, in a PAM service of its own, has the daemon refuse somebody who does not exist."""
     service = places.pam(PROBE_SERVICE)
@@ -105,33 +119,63 @@ def _logged_reason(user: str, run: Callable[..., Done]) -> str:
         time.sleep(0.2)
 
 
-# --- another way in, for login ---------------------------------------------------------------------------------------
+# --- another way in, while the daemon is down ------------------------------------------------------------------------
 
 
-def other_way_in(group: str | None, chain: list[Process], sshd: dict[str, str], places: Places) -> str:
-    """Tell a way in that is left when the daemon fails; raises Unfit where none is shown to exist."""
-    if group is not None:
-        able = sorted(name for name in members(group) if has_password(name))
-        if able:
-            return f"{', '.join(able)} of {group}, by password at the console"
+def way_in_besides_login(group: str | None, chain: list[Process], sshd: dict[str, str], places: Places) -> str:
+    """Tell a way in that is left when the daemon fails and login asks; raises Unfit where none is shown to exist."""
     stack = _whole(places, "sshd")
     if not uses_module(stack) and any(_is_sshd(process) for process in chain):
-        return "sshd, through which you are logged in now, does not use pam-starling"
-    by_key = _passes_by_key(emergency_group(stack), sshd)
-    if by_key:
-        return f"{', '.join(by_key)}, by key through sshd (its emergency group)"
-    raise Unfit(
-        "if the daemon fails, nobody gets in at the console, and no other way in is shown to exist. Any of these would "
-        "do: --emergency-group GROUP with a member who has a Unix password; this command in a session that came "
-        "through sshd, while sshd does not use pam-starling; sshd with an emergency group that has a member with a key"
-    )
+        through_sshd = "sshd, through which you are logged in now, does not use pam-starling"
+    else:
+        mode = mode_of(pam_files(places.pam("sshd").parent), "sshd") or Mode.KEY
+        through_sshd = _through_sshd(emergency_group(stack), mode, sshd)
+    way = _at_the_console(group) or through_sshd
+    if not way:
+        raise Unfit(
+            "if the daemon fails, nobody gets in at the console, and no other way in is shown to exist. Any of these "
+            "would do: --emergency-group GROUP with a member who has a Unix password; this command in a session that "
+            "came through sshd, while sshd does not use pam-starling; sshd with an emergency group that has a member "
+            "with a key"
+        )
+    return way
 
 
-def _passes_by_key(group: str | None, sshd: dict[str, str]) -> list[str]:
-    if group is None:
-        return []
-    able = members(group)
-    return [person.pw_name for person in people() if person.pw_name in able and keys_of(person, sshd)]
+def way_in_besides_sshd(group: str | None, mode: Mode, sshd: dict[str, str], places: Places) -> str | None:
+    """Tell a way in that is left when the daemon fails and both ask; raises Unfit where none is shown to exist.
+
+    None while login does not ask: then it is left as it is.
+    """
+    stack = _whole(places, "login")
+    if not uses_module(stack):
+        return None
+    way = _at_the_console(emergency_group(stack)) or _through_sshd(group, mode, sshd)
+    if not way:
+        raise Unfit(
+            "login asks for the second factor too: if the daemon fails, nobody gets in any more. Any of these would "
+            "do: --emergency-group GROUP with a member who comes in through sshd in this mode; starlingctl pam disable "
+            "login; login with an emergency group that has a member with a Unix password"
+        )
+    return way
+
+
+def _at_the_console(group: str | None) -> str:
+    """Name the members of login's emergency group who get in by password; empty where nobody does."""
+    able = [person.pw_name for person in _members(group) if has_password(person.pw_name)]
+    return f"{', '.join(able)} of {group}, by password at the console" if able else ""
+
+
+def _through_sshd(group: str | None, mode: Mode, sshd: dict[str, str]) -> str:
+    """Name the members of sshd's emergency group who get in through it; empty where nobody does."""
+    able = [person.pw_name for person in _members(group) if comes_through_sshd(person, mode, sshd)]
+    by = "password" if mode is Mode.PASSWORD else "key"
+    return f"{', '.join(able)}, by {by} through sshd (its emergency group)" if able else ""
+
+
+def _members(group: str | None) -> list[pwd.struct_passwd]:
+    """Tell the members of a group who have a shell that lets them in."""
+    among = members(group) if group else frozenset()
+    return [person for person in people() if person.pw_name in among]
 
 
 def _whole(places: Places, service: str) -> str:

@@ -76,10 +76,15 @@ def enable(service: str, mode: str, confirm_within: int, emergency_group: str | 
 def _check(service: str, mode: Mode, group: str | None, places: Places) -> None:
     checks.group_exists(group)
     found = _sshd_settings(service, mode, places)
+    way: str | None
     if service == "login":
-        way = checks.other_way_in(group, confirming.ancestors(), found, places)
+        way = checks.way_in_besides_login(group, confirming.ancestors(), found, places)
+    else:
+        way = checks.way_in_besides_sshd(group, mode, found, places)
+    if way:
         click.echo(printable(f"If the daemon fails, this way in is left: {way}."))
     checks.daemon_answers()
+    checks.daemon_asks()
     checks.module_answers(places, run)
     losses = access.losses(access.Scene(service, mode, group, found if service == "sshd" else {}))
     if losses:
@@ -89,8 +94,11 @@ def _check(service: str, mode: Mode, group: str | None, places: Places) -> None:
         click.echo("No account would lose access.")
     if service == "sshd" and mode is not Mode.KEY_PUSH:
         click.echo("So would every client that cannot answer prompts: BatchMode=yes, scp -B, ansible, rsync from cron.")
-    if any(change.report(Undo(other, places, run))["state"] != "off" for other in change.others(service)) and not group:
-        click.echo("With both sshd and login switched on, nobody gets in while the daemon is down.")
+    unlisted = ", ".join(access.unlisted())
+    if unlisted:
+        click.echo(
+            printable(f"This host may not list accounts from {unlisted}: type starlingctl explain USER for each.")
+        )
     click.echo()
 
 
@@ -111,20 +119,35 @@ def _sshd_settings(service: str, mode: Mode, places: Places) -> dict[str, str]:
 @pam.command("confirm")
 @click.argument("service", type=_SERVICE, required=False)
 def confirm(service: str | None) -> None:
-    """Keep what was switched on; from a session that came in through it, with a push or a code."""
+    """Keep what was switched on; from a session that came in through it, with a push or a code.
+
+    Without SERVICE whatever this session proves is kept.
+    """
     with _alone() as places:
         waiting = [undo for undo in _undos(places) if undo.pending and service in {None, undo.service}]
         if not waiting:
             raise Unfit("there is nothing to confirm; see starlingctl pam status")
-        for undo in waiting:
-            _confirm(undo)
-            click.echo(f"{undo.service} stays as it is now")
+        refusals = [refusal for refusal in map(_confirm_or_say, waiting) if refusal]
+        if len(refusals) == len(waiting):
+            raise Unfit("; ".join(refusals))
+        for refusal in refusals:
+            click.echo(printable(refusal), err=True)
+
+
+def _confirm_or_say(undo: Undo) -> str | None:
+    """Confirm what this session proves, and say so; tell why not, where it does not."""
+    try:
+        _confirm(undo)
+    except Unfit as unfit:
+        return f"{undo.service} is {unfit}"
+    click.echo(f"{undo.service} stays as it is now")
+    return None
 
 
 def _confirm(undo: Undo) -> None:
     since = undo.active()
     if since is None:
-        raise Unfit(f"the change of {undo.service} was not completed; see starlingctl pam disable {undo.service}")
+        raise Unfit(f"not confirmed: the change was not completed; see starlingctl pam disable {undo.service}")
     changed = undo.changed()
     if changed:
         paths = ", ".join(str(file.path) for file in changed)
@@ -145,9 +168,9 @@ def disable(service: str, *, keep_changes: bool) -> None:
         undo = Undo(service, places, run)
         if undo.state() is None:
             raise Unfit(f"{service} was not switched on by starlingctl pam enable")
-        since = change.changes_since(undo)
+        since = change.changed_since(undo)
         if since and not keep_changes:
-            _show_lines(since)
+            _show_lines([line for file in since for line in change.difference(file.after, file.before, file.path)])
             raise Unfit(
                 "somebody made these changes since; nothing is done. Undo them first, or take only our lines out with "
                 "--keep-changes"
@@ -155,7 +178,18 @@ def disable(service: str, *, keep_changes: bool) -> None:
         if since:
             change.take_ours_out(undo)
         change.take_back(undo, keep_replaced=bool(since))
-    click.echo(f"{service} is as it was before" + (", with what others changed since" if since else ""))
+    click.echo(f"{service} is as it was before" + (", but for what others changed since:" if since else ""))
+    for file in since:
+        click.echo(printable(_what_became_of(file, undo)))
+
+
+def _what_became_of(file: Edit, undo: Undo) -> str:
+    """Say of a file that somebody had changed what is left of that; only of a PAM service are our lines taken out."""
+    if file.before is None:
+        return f"{file.path} was taken away, and is as it was before"
+    became = "keeps it, without our lines" if file.name == "pam" else "is taken away with it"
+    kept = undo.replaced(file.name)
+    return f"{file.path} {became}; as it was until now it is {f'kept as {kept}' if kept else 'not kept: no space'}"
 
 
 @pam.command("status")
@@ -199,7 +233,7 @@ def _alone() -> Iterator[Places]:
         sys.exit(_fail("this needs root"))
     os.umask(0o022)
     try:
-        descriptor = os.open(Places().pam("sshd").parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = os.open(Places().lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield Places()

@@ -69,6 +69,7 @@ def _objection(session: dict[str, Any], service: str, since: Since) -> str | Non
     if session["factor"] not in PROVING:
         return (
             f"this session came in without a fresh second factor (factor: {session['factor']}), as those do who are "
-            "exempt, cached or helped by the helpdesk: log in with a push or a code of your own"
+            "exempt, cached or helped by the helpdesk, and everybody while the daemon only observes ([auth] enforce): "
+            "log in with a push or a code of your own"
         )
     return None

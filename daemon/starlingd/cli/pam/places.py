@@ -44,6 +44,11 @@ class Places:
         return self.root / "etc/systemd/system"
 
     @property
+    def lock(self) -> Path:
+        """What one starlingctl pam at a time holds: root's own, for whoever may open a file may also lock it."""
+        return self.root / "run/pam-starling.lock"
+
+    @property
     def stamps(self) -> Path:
         """When persistent timers ran last."""
         return self.root / "var/lib/systemd/timers"

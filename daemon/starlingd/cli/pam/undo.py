@@ -1,7 +1,8 @@
 """Exact copies of what a change replaces, and the units that put them back by themselves.
 
 The order is what makes it safe: copies first, then the units that put them back, and only then the change. What puts
-back (``etc/undo/restore.sh``) is a shell script beside the copies, which needs neither us nor the daemon.
+back (``etc/undo/restore.sh``) is a shell script beside the copies, which needs neither us nor the daemon. A second copy
+lies beside each file that is replaced, on the same file system: to put it back is a rename, which needs no space.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from starlingd.cli.pam.places import Done, Places
 
 SYSTEMCTL = "/usr/bin/systemctl"
+NEAREST = 2.0
+"""Seconds to the restore time at least when a change begins; what begins later could be put back half-way."""
 
 
 class Failed(Exception):  # noqa: N818  it says what the text is
@@ -112,12 +115,12 @@ class Undo:
         self.places.undo.mkdir(mode=0o755, exist_ok=True)
         self.forget_leavings()
         new = self._beside("new")
-        shutil.rmtree(new, ignore_errors=True)
         try:
             self._fill_folder(new, state, edits)
             new.rename(self.folder)
-        finally:
-            shutil.rmtree(new, ignore_errors=True)
+        except BaseException:
+            self.forget_leavings()
+            raise
         os.sync()  # copies, names and all: a power cut may come at any time
 
     def _fill_folder(self, new: Path, state: State, edits: list[Edit]) -> None:
@@ -125,6 +128,8 @@ class Undo:
             folder.mkdir(mode=0o755)
         for edit in edits:
             self._copy(edit, new / "before")
+            if edit.before is not None:
+                self._copy_to(edit, hidden(edit.path, "before"))
             _write(new / "written" / edit.name, edit.after)
         _write(new / "restore", b"#!/bin/sh\n" + self._fill("restore.sh", state).encode())
         _write(new / "state.json", json.dumps(asdict(state), indent=2).encode() + b"\n")
@@ -141,13 +146,29 @@ class Undo:
         self._systemctl("is-active", f"{self.name}.timer")
         os.sync()
 
+    def see_time_left(self, state: State) -> None:
+        """See that the restore time is not so near that the change could be put back half-way. Raises Failed."""
+        left = state.restore_at - time.time()
+        if left < NEAREST:
+            raise Failed(
+                f"nothing is changed: {left:.0f} seconds are left to confirm it; allow more (--confirm-within)"
+            )
+
+    def see_it_waits(self) -> None:
+        """See that it has not been put back, nor is being put back, since it was armed. Raises Failed.
+
+        Asked in this order: a run that begins after the first question finds all that was changed before it.
+        """
+        if self._is_running() or not self.pending or not (self.places.units / f"{self.name}.timer").exists():
+            raise Failed(f"{self.service} was put back before the change was complete; allow more (--confirm-within)")
+
     def count_from_now(self) -> None:
         """Remember that the change counts from now on: only a login after this moment proves anything."""
         ticks = int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK")) + 1
         replace(self.folder / "active", f"{time.time()} {ticks}\n".encode("ascii"))
 
     def restore(self) -> None:
-        """Put it back now, by the very script that would do so by itself. Raises Failed."""
+        """Put it back now, by the very script that would do so by itself; what it moves away stays. Raises Failed."""
         done = self._run("/bin/sh", str(self.folder / "restore"), "now")
         if self.folder.exists():
             raise Failed(f"{self.service} is not put back: {done.output}")
@@ -157,25 +178,37 @@ class Undo:
         self._systemctl("try-reload-or-restart", "ssh.service")
 
     def disarm(self) -> None:
-        """Keep the change: nothing puts it back any more but ``restore``."""
+        """Keep the change: nothing puts it back any more but ``restore``. Raises Failed."""
         (self.folder / "pending").unlink(missing_ok=True)
-        done = self._run("/bin/sh", str(self.folder / "restore"))  # finds nothing pending, takes its units away
-        if (self.places.units / f"{self.name}.timer").exists():
-            raise Failed(f"the change is kept, but its units are not taken away: {done.output}")
-        # The timer may have fired in this very moment.
-        doing = self._run(SYSTEMCTL, "is-active", f"{self.name}.service").output
-        if doing != "inactive" or not self.folder.exists() or self.changed():
+        # The timer may have fired in this very moment; what begins later finds nothing pending any more.
+        if self._is_running() or not self.folder.exists() or self.changed():
             raise Failed(f"{self.service} is being put back in this moment; see starlingctl pam status")
+        try:
+            self._take_units_away()
+        except (Failed, OSError) as error:
+            raise Failed(f"the change is kept, but its units are not taken away: {error}") from None
 
     def instead_of_before(self, name: str, data: bytes) -> None:
         """Have ``restore`` put back this text, in the mode and owner of what was there."""
-        replace(self.folder / "before" / name, data)
+        for copy in (self.folder / "before" / name, hidden(self._target(name), "before")):
+            if copy.exists():
+                replace(copy, data)
 
-    def forget_leavings(self) -> None:
-        """Forget what an earlier change left behind when it was put back."""
+    def replaced(self, name: str) -> Path | None:
+        """Tell where there is kept what a file was when it was put back; None where nothing is."""
+        kept = self._beside(f"replaced-{name}")
+        return kept if kept.exists() else None
+
+    def forget_leavings(self, *, but_replaced: bool = False) -> None:
+        """Remove what a change left that is over: the script moves away, and keeps what it replaced. Raises OSError."""
         for left in self.places.undo.glob(f"{self.service}.*"):
-            if left.is_file():
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left)
+            elif not (but_replaced and left.name.startswith(f"{self.service}.replaced-")):
                 left.unlink()
+        for path in (self.places.pam(self.service), self.places.snippet):
+            for word in ("before", "undo", "gone"):
+                hidden(path, word).unlink(missing_ok=True)
 
     # --- ways -------------------------------------------------------------------------------------------------------
 
@@ -192,9 +225,25 @@ class Undo:
         if edit.before is None and not edit.path.exists():
             _write(folder / f"{edit.name}.absent", b"")
             return
-        done = self._run("/bin/cp", "-a", str(edit.path), str(folder / edit.name))
-        if done.status or contents(folder / edit.name) != edit.before:
+        self._copy_to(edit, folder / edit.name)
+
+    def _copy_to(self, edit: Edit, copy: Path) -> None:
+        done = self._run("/bin/cp", "-a", str(edit.path), str(copy))
+        if done.status or contents(copy) != edit.before:
             raise Failed(f"{edit.path} cannot be copied: {done.output or 'it changed meanwhile'}")
+
+    def _is_running(self) -> bool:
+        """Whether it is being put back; also when systemd does not say."""
+        return self._run(SYSTEMCTL, "is-active", f"{self.name}.service").output != "inactive"
+
+    def _take_units_away(self) -> None:
+        self._systemctl("stop", f"{self.name}.timer")
+        units, stamps = self.places.units, self.places.stamps
+        for kind, target in (("service", "multi-user"), ("timer", "timers")):
+            unit = f"{self.name}.{kind}"
+            for left in (units / unit, units / f"{target}.target.wants" / unit, stamps / f"stamp-{unit}"):
+                left.unlink(missing_ok=True)
+        self._systemctl("daemon-reload")
 
     def _systemctl(self, *arguments: str) -> None:
         done = self._run(SYSTEMCTL, *arguments)
@@ -220,6 +269,11 @@ class Undo:
         return text
 
 
+def hidden(path: Path, word: str) -> Path:
+    """Tell a name beside a file that neither PAM nor sshd reads; the restore script knows the same names."""
+    return path.with_name(f".{path.name}.pam-starling-{word}")
+
+
 def contents(path: Path) -> bytes | None:
     """Read a file; None when there is none."""
     try:
@@ -230,7 +284,7 @@ def contents(path: Path) -> bytes | None:
 
 def replace(path: Path, data: bytes) -> None:
     """Give a file new contents at once, complete or not at all; its mode, owner and attributes stay."""
-    new = path.with_name(f".{path.name}.pam-starling-new")
+    new = hidden(path, "new")
     new.unlink(missing_ok=True)
     try:
         _write(new, b"")
