@@ -290,7 +290,9 @@ def test_a_key_that_cannot_be_read_is_not_overwritten(host: Host) -> None:
     host.keeper.plain(NAME).chmod(0o644)
     for result in (host.restore(), host.run("backup", "--passphrase-file", "-", host.root / "other")):
         assert (result.exit_code, "the key that is there cannot be read" in result.output) == (1, True)
-    assert host.told == []
+    host.keeper.keep_plain(NAME, "half a key")
+    assert "the key that is there is none, and is not overwritten" in host.restore().output
+    assert (host.told, host.key()) == ([], "half a key")
 
 
 # The key

@@ -123,6 +123,10 @@ def _key_to_keep(saved: Saved, there: Key, *, plain: bool) -> str:
         except Unusable as why:
             raise Unusable(f"{why}: [totp] key of {config.FILE} goes before any that is kept; write key = $") from None
         return ""
+    try:
+        _see_that_it_opens(there.text, [])
+    except Unusable as why:
+        raise Unusable(f"the key that is there is none, and is not overwritten: {why}; take it away first") from None
     words = list(dict.fromkeys([*saved.key.split(), *there.text.split()]))
     _see_that_it_opens(" ".join(words), apps)
     if words == there.text.split():
