@@ -16,6 +16,7 @@ pytestmark = pytest.mark.system
 
 CONF, SSHD, PAM = "/etc/pam-starling/starling.conf", "/etc/ssh/sshd_config.d/00-starling.conf", "/etc/pam.d/sshd"
 LIB = "/usr/lib/pam-starling"
+USED = f"{LIB}/current/pam_starling/login.py"
 CREDENTIAL = "/etc/pam-starling/credentials/starling.credential"
 
 
@@ -90,6 +91,18 @@ FAULTS = {
         "true",
         "sshd.methods-skip",
     ),
+    "a Match block of addresses": (
+        f"printf 'Match Address 192.168.1.*\\n AuthenticationMethods publickey\\n' >> {SSHD}",
+        SSHD,
+        "true",
+        "sshd.methods-skip",
+    ),
+    "an sshd that does not run": (
+        "systemctl stop ssh.service",
+        "",
+        "systemctl reset-failed; systemctl start ssh.service",
+        "sshd.stopped",
+    ),
     "sufficient before ours": pam(first_in(PAM, "auth sufficient pam_rootok.so"), "pam.passed-over"),
     "a jump over ours": pam(first_in(PAM, "auth [success=9 default=ignore] pam_rootok.so"), "pam.passed-over"),
     "ours optional": pam(edit(PAM, f"{OURS}s/requisite/optional/"), "pam.control"),
@@ -119,6 +132,13 @@ FAULTS = {
         "",
         f"mv /root/client.py {LIB}/current/pam_starling/",
         "files.missing",
+    ),
+    "an older module": (f"echo '# older' >> {USED}", USED, "true", "files.version"),
+    "pam_python.so for all": (
+        "chmod o+w /lib/security/pam_python.so",
+        "",
+        "chmod o-w /lib/security/pam_python.so",
+        "files.writable",
     ),
     "a readable credential": (f"chmod 644 {CREDENTIAL}", CREDENTIAL, "true", "files.credentials"),
     "an open folder": (
@@ -187,6 +207,17 @@ def test_nothing_above_a_note_is_said_of_a_good_bastion(good: Bastion) -> None:
     assert set(found.values()) <= {"note"}, found
     assert good.shell("starlingctl doctor > /dev/null; echo $?").strip() == "0"
     assert set(doctor(good, "--user", f"approves@{good.engine.gateway}", "--user", "root").values()) <= {"note"}
+
+
+def test_nothing_at_all_is_said_where_sshd_has_its_own_limits(good: Bastion) -> None:
+    with planted(good, edit(SSHD, "s/^MaxStartups.*/MaxStartups 10:30:100/"), SSHD):
+        assert doctor(good) == {}
+        assert "all is well" in good.run("starlingctl", "doctor")
+
+
+def test_a_match_block_that_nobody_is_known_for_is_told(good: Bastion) -> None:
+    with planted(good, f"printf 'Match Group nobodys-group\\n PermitTTY no\\n' >> {SSHD}", SSHD):
+        assert doctor(good) == {"sshd.match-untried": "note"}
 
 
 @pytest.mark.parametrize(("script", "files", "undo", "finding"), FAULTS.values(), ids=FAULTS)

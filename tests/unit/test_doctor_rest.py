@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +13,7 @@ from starlingd import VERSION
 from starlingd.cli.doctor import clock, daemon, facts, files, service
 from starlingd.cli.doctor.files import Fact
 from starlingd.cli.doctor.finding import Finding
+from starlingd.cli.pam.places import Done
 from starlingd.cli.pam.stack import Mode
 from starlingd.config import Problem
 from starlingd.core.model import Fault, Unavailable
@@ -90,9 +92,54 @@ def test_free_space_and_inodes_have_two_marks_and_one() -> None:
     assert told(files.check_space("/s", 2**20, 3)) == {"state.space": "error", "state.inodes": "error"}
 
 
-def test_without_pam_python_everybody_is_refused() -> None:
-    assert told(files.check_module([])) == {"files.pam-python": "error"}
-    assert told(files.check_module(["/lib/security/pam_python.so"])) == {}
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ([], {"files.pam-python": "error"}),
+        ([Fact("/lib/security/pam_python.so", FILE | 0o644, "root", "root")], {}),
+        ([Fact("/lib/security/pam_python.so", FILE | 0o644, "bob", "root")], {"files.owner": "error"}),
+        ([Fact("/lib/security/pam_python.so", FILE | 0o666, "root", "root")], {"files.writable": "error"}),
+    ],
+)
+def test_pam_python_is_there_and_roots_alone(found: list[Fact], expected: dict[str, str]) -> None:
+    assert told(files.check_module(found)) == expected
+
+
+def test_a_pam_python_with_two_names_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "security").mkdir()
+    (tmp_path / "security/pam_python.so").touch(mode=0o640)
+    (tmp_path / "lib").symlink_to("security")
+    monkeypatch.setattr(facts, "MODULES", (str(tmp_path / "security"), str(tmp_path / "lib")))
+    [fact] = facts.modules()
+    assert fact.path == os.path.realpath(tmp_path / "security/pam_python.so")
+    assert fact.mode == FILE | 0o640
+
+
+def installed(lib: Path, shipped: dict[str, str], used: dict[str, str]) -> list[str]:
+    """Make the folders of an installed package; tell the files that differ."""
+    for folder, texts in (("module", shipped), ("versions/1", used)):
+        (lib / folder / "pam_starling").mkdir(parents=True)
+        for name, text in texts.items():
+            (lib / folder / "pam_starling" / name).write_text(text, encoding="ascii")
+    (lib / "current").symlink_to("versions/1")
+    return facts.foreign_code(lib)
+
+
+@pytest.mark.parametrize(
+    ("shipped", "used", "foreign"),
+    [
+        ({"login.py": "new", "client.py": "same"}, {"login.py": "new", "client.py": "same"}, []),
+        ({"login.py": "new", "client.py": "same"}, {"login.py": "old", "client.py": "same"}, ["login.py"]),
+        ({"login.py": "new", "more.py": "new"}, {"login.py": "new"}, ["more.py"]),
+        ({"login.py": "new"}, {"login.py": "new", "less.py": "old"}, ["less.py"]),
+        ({}, {"login.py": "old"}, ["login.py"]),
+    ],
+)
+def test_an_upgrade_that_did_not_reach_pam_is_told(
+    tmp_path: Path, shipped: dict[str, str], used: dict[str, str], foreign: list[str]
+) -> None:
+    assert installed(tmp_path, shipped, used) == foreign
+    assert told(files.check_version(foreign)) == ({"files.version": "warning"} if foreign else {})
 
 
 # The daemon
@@ -180,3 +227,24 @@ def test_names_and_the_directory_are_told() -> None:
 )
 def test_a_clock_that_is_off_is_told(offset: float | None, expected: dict[str, str]) -> None:
     assert told(clock.check(offset)) == expected
+
+
+@pytest.mark.parametrize(
+    ("printed", "seen", "expected"),
+    [
+        (Done(0, "yes"), True, {}),
+        (Done(0, "no"), False, {"clock.unsynchronised": "warning"}),
+        (Done(0, ""), None, {"clock.unknown": "note"}),
+        (Done(1, "no"), None, {"clock.unknown": "note"}),
+        (Done(127, "/usr/bin/timedatectl: missing"), None, {"clock.unknown": "note"}),
+    ],
+)
+def test_without_a_service_it_counts_whether_something_keeps_the_clock_right(
+    monkeypatch: pytest.MonkeyPatch,
+    printed: Done,
+    seen: bool | None,  # noqa: FBT001
+    expected: dict[str, str],
+) -> None:
+    monkeypatch.setattr(facts, "run", lambda *_: printed)
+    assert facts.clock_is_synchronised() is seen
+    assert told(clock.check_own(seen)) == expected

@@ -1,4 +1,5 @@
 """starlingctl doctor: what is wrong with this host's second factor, why, and what to type.
 
-``facts`` and ``outside`` look; every other file makes findings of what they saw, and looks at nothing itself.
+``facts``, ``matches`` and ``outside`` look; every other file makes findings of what they saw, and looks at nothing
+itself.
 """

@@ -27,3 +27,15 @@ def check(offset: float | None) -> Iterator[Finding]:
             f"this host's clock is {abs(offset):.0f} s {ahead} the service's: codes, tokens and times go wrong",
             ADVICE,
         )
+
+
+def check_own(synchronised: bool | None) -> Iterator[Finding]:  # noqa: FBT001  it is what was seen
+    """Tell whether this host's clock is kept right, where nobody else's is there to compare it with."""
+    if synchronised is None:
+        yield note("clock.unknown", "whether this host's clock is kept right could not be found out", "timedatectl")
+    elif not synchronised:
+        yield warning(
+            "clock.unsynchronised",
+            "nothing keeps this host's clock right: the codes of apps fail once it is half a minute off",
+            ADVICE,
+        )

@@ -11,12 +11,12 @@ import click
 
 from starlingd import config
 from starlingd.cli.daemon import NoAnswer, json_option, printable, show_json, try_to_ask
-from starlingd.cli.doctor import clock, daemon, facts, files, outside, pam, service, sshd
+from starlingd.cli.doctor import clock, daemon, facts, files, matches, outside, pam, service, sshd
 from starlingd.cli.doctor.finding import Finding, Severity, error, note, warning
 from starlingd.cli.doctor.sshd import Times
 from starlingd.cli.keeping import KeptSecrets
 from starlingd.cli.pam.stack import Mode
-from starlingd.core.rules import Rules
+from starlingd.core.rules import Provider, Rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,12 +93,13 @@ def _sshd(texts: dict[str, str], rules: Rules, users: tuple[str, ...]) -> Iterat
         return
     push = rules.account_push_timeout if mode is Mode.KEY_PUSH else rules.push_timeout
     times = Times(push, pam.deadline_of(texts, "sshd", DEADLINES["sshd"]), rules.permit_root)
-    general = facts.connection()
+    general, blocks = facts.connection(), matches.read()
+    yield from sshd.check_blocks(blocks.untried)
     said: set[Finding] = set()
-    for tried in (general, *map(_connection, users), *facts.match_blocks()):
+    for tried in (general, *map(_connection, users), *blocks.tried):
         effective = facts.effective(tried)
         if isinstance(effective, str):
-            yield error("sshd.config", f"sshd does not take its configuration: {effective}", "sshd -t")
+            yield sshd.unseen(effective)
             return
         new = [finding for finding in sshd.check(effective, mode, times) if finding not in said]
         said.update(new)
@@ -128,6 +129,7 @@ def _login(texts: dict[str, str]) -> Iterator[Finding]:
 
 def _files() -> Iterator[Finding]:
     yield from files.check_code(facts.code())
+    yield from files.check_version(facts.foreign_code())
     yield from files.check_module(facts.modules())
     yield from files.check_sockets(map(facts.look, files.SOCKETS))
     for folder in CREDENTIALS:
@@ -158,4 +160,5 @@ def _outside(settings: Settings | None) -> Iterator[Finding]:
     yield from service.check_names(out.names)
     yield from service.check_token(out.token, out.token_seconds)
     yield from service.check_directory(out.directory)
-    yield from clock.check(out.offset)
+    is_service = settings.rules.provider is Provider.STARLING
+    yield from clock.check(out.offset) if is_service else clock.check_own(facts.clock_is_synchronised())

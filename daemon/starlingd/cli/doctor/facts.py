@@ -19,21 +19,17 @@ from starlingd.cli.doctor.files import Fact
 from starlingd.cli.pam.places import run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
 PAM = Path("/etc/pam.d")
 LIB = Path("/usr/lib/pam-starling")
-SSHD, SSHD_CONFIG = "/usr/sbin/sshd", Path("/etc/ssh/sshd_config")
-SYSTEMCTL = "/usr/bin/systemctl"
+SSHD = "/usr/sbin/sshd"
+SYSTEMCTL, TIMEDATECTL = "/usr/bin/systemctl", "/usr/bin/timedatectl"
 PROGRAMS = ("/usr/bin", "/usr/sbin", "/usr/lib", "/usr/libexec", "/usr/local", "/bin", "/sbin", "/opt")
 MODULES = ("/lib/security", "/usr/lib/security", "/lib/*/security", "/usr/lib/*/security")
 UNIT_FIELDS = ("ActiveState", "LoadState", "UnitFileState", "StatusText", "NRestarts")
 LONGEST = 256 * 1024
 MOST_LOOKED_AT = 200_000
-MOST_BLOCKS = 20
-_MATCH = re.compile(r"^\s*Match\s+(.*)$", re.IGNORECASE | re.MULTILINE)
-_INCLUDE = re.compile(r"^\s*Include\s+(.*)$", re.IGNORECASE | re.MULTILINE)
-_SPEC = {"user": "user", "address": "addr", "host": "host", "localaddress": "laddr", "localport": "lport"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +90,24 @@ def code(lib: Path = LIB) -> list[Fact]:
     return [look(path) for path in dict.fromkeys([*reversed(lib.parents), *needed, *found])]
 
 
-def modules() -> list[str]:
-    """Tell where pam_python.so lies."""
-    return [path for folder in MODULES for path in glob.glob(f"{folder}/pam_python.so")]  # noqa: PTH207  both are patterns
+def modules() -> list[Fact]:
+    """Look at each pam_python.so that there is, once by whatever names."""
+    found = (path for folder in MODULES for path in glob.glob(f"{folder}/pam_python.so"))  # noqa: PTH207  both are patterns
+    return [look(path) for path in dict.fromkeys(map(os.path.realpath, found))]
+
+
+def foreign_code(lib: Path = LIB) -> list[str]:
+    """Tell the files of the PAM side that are not what the installed package brought; all when it brought nothing."""
+    shipped, used = lib / "module" / "pam_starling", lib / "current" / "pam_starling"
+    names = {path.name for folder in (shipped, used) for path in folder.glob("*.py")}
+    return sorted(name for name in names if _bytes(shipped / name) != _bytes(used / name))
+
+
+def _bytes(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
 
 
 def setuid_programs() -> list[str]:
@@ -125,10 +136,11 @@ def space(path: str) -> tuple[int, int | None] | None:
 
 def pam_files(folder: Path = PAM) -> dict[str, str]:
     """Read all of /etc/pam.d."""
-    return {path.name: _text(path) for path in sorted(folder.glob("*")) if path.is_file()}
+    return {path.name: text(path) for path in sorted(folder.glob("*")) if path.is_file()}
 
 
-def _text(path: Path) -> str:
+def text(path: Path) -> str:
+    """Read the beginning of a file; nothing where that cannot be done."""
     try:
         with path.open("rb") as stream:
             return stream.read(LONGEST).decode("utf-8", "replace")
@@ -138,7 +150,7 @@ def _text(path: Path) -> str:
 
 def login_timeout(path: Path = Path("/etc/login.defs")) -> int:
     """Tell after how many seconds ``login`` ends itself."""
-    found = re.search(r"^\s*LOGIN_TIMEOUT\s+(\d+)", _text(path), re.MULTILINE)
+    found = re.search(r"^\s*LOGIN_TIMEOUT\s+(\d+)", text(path), re.MULTILINE)
     return int(found[1]) if found else 60
 
 
@@ -154,48 +166,6 @@ def effective(of: Connection) -> dict[str, str] | str:
     return {key.lower(): value for key, _, value in rows}
 
 
-def match_blocks(config: Path = SSHD_CONFIG) -> list[Connection]:
-    """Make a connection that each Match block of sshd's configuration is likely to be for."""
-    texts = "\n".join(_with_includes(config, 5))
-    found = (connection(**words) for line in _MATCH.findall(texts) for words in _criteria(line))
-    return list(dict.fromkeys(found))[:MOST_BLOCKS]
-
-
-def _with_includes(config: Path, deep: int) -> Iterator[str]:
-    text = _text(config)
-    yield text
-    for pattern in _INCLUDE.findall(text) if deep else ():
-        for word in pattern.split():
-            for path in sorted(glob.glob(str(config.parent / word))):  # noqa: PTH207  it may be absolute
-                yield from _with_includes(Path(path), deep - 1)
-
-
-def _criteria(line: str) -> Iterator[dict[str, str]]:
-    """Tell the words of -C for one Match line, once for each user that it names."""
-    words = line.replace("=", " ").split()
-    pairs = {key.lower(): value.strip('"') for key, value in zip(words[::2], words[1::2], strict=False)}
-    common = {_SPEC[key]: value for key, value in pairs.items() if key in _SPEC and key != "user"}
-    common = {key: _example(value) for key, value in common.items()}
-    users = [_example(user) for user in pairs.get("user", "").split(",") if user and not user.startswith("!")]
-    users = users or [user for group in pairs.get("group", "").split(",") for user in _members(group)[:1]] or ["root"]
-    for user in users:
-        yield {**common, "user": user}
-
-
-def _example(pattern: str) -> str:
-    """Make something that a pattern list matches: of a network its first address, of a wildcard one letter."""
-    first = next((part for part in pattern.split(",") if not part.startswith("!")), "")
-    return first.partition("/")[0].replace("*", "x").replace("?", "x")
-
-
-def _members(group: str) -> list[str]:
-    try:
-        entry = grp.getgrnam(group)
-    except KeyError:
-        return []
-    return [*entry.gr_mem, *(person.pw_name for person in pwd.getpwall() if person.pw_gid == entry.gr_gid)]
-
-
 # --- systemd ---------------------------------------------------------------------------------------------------------
 
 
@@ -207,3 +177,9 @@ def units(names: Iterable[str]) -> dict[str, dict[str, str]]:
 def _unit(name: str) -> dict[str, str]:
     done = run(SYSTEMCTL, "show", name, *(f"--property={field}" for field in UNIT_FIELDS))
     return {key: value for key, _, value in (line.partition("=") for line in done.output.splitlines())}
+
+
+def clock_is_synchronised() -> bool | None:
+    """Tell whether something keeps this host's clock right; None when systemd does not tell."""
+    done = run(TIMEDATECTL, "show", "--property=NTPSynchronized", "--value")
+    return {"yes": True, "no": False}.get(done.output) if not done.status else None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from starlingd.cli.doctor.finding import error, warning
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from starlingd.cli.doctor.finding import Finding
 
@@ -73,13 +73,25 @@ def check_code(facts: Iterable[Fact]) -> Iterator[Finding]:
             )
 
 
-def check_module(paths: Iterable[str]) -> Iterator[Finding]:
-    """See that there is a pam_python.so at all; ``paths`` are those that exist."""
-    if not list(paths):
+def check_module(facts: Sequence[Fact]) -> Iterator[Finding]:
+    """See that there is a pam_python.so at all, and that it is root's alone; ``facts`` are those that exist."""
+    if not facts:
         yield error(
             "files.pam-python",
             "pam_python.so is not installed: every login is refused",
             "apt-get install libpam-python",
+        )
+    yield from check_code(facts)
+
+
+def check_version(foreign: Sequence[str]) -> Iterator[Finding]:
+    """See that PAM runs what the installed package brought; ``foreign`` are the files that differ."""
+    if foreign:
+        yield warning(
+            "files.version",
+            f"what PAM runs is not what the installed package brought ({', '.join(foreign)}): an upgrade did not come "
+            "to its end, or somebody changed it",
+            f"dpkg --configure --pending; {REINSTALL}",
         )
 
 

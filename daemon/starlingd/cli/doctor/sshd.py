@@ -9,7 +9,7 @@ from starlingd.cli.doctor.finding import error, note, warning
 from starlingd.cli.pam.stack import Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from starlingd.cli.doctor.finding import Finding
 
@@ -17,7 +17,9 @@ SNIPPET = "/etc/ssh/sshd_config.d/00-pam-starling.conf"
 FIRST_FACTOR = 20
 """Seconds that somebody may take for what comes before the second factor."""
 FEW_STARTUPS = 10
-MANY_STARTUPS = 50
+"""Logins that may wait at once, or begin in a minute, below which people get no answer now and then."""
+STOPPED = "Missing privilege separation directory"
+"""What sshd -T says where sshd does not run: systemd makes that directory with the service."""
 _ASKS = "keyboard-interactive"
 
 
@@ -39,6 +41,27 @@ def check(found: Mapping[str, str], mode: Mode, times: Times) -> Iterator[Findin
     yield from _grace_time(found.get("logingracetime", "120"), times)
     yield from _startups(found.get("maxstartups", "10:30:100"), times)
     yield from _penalties(found)
+
+
+def unseen(said: str) -> Finding:
+    """Tell why sshd's configuration could not be looked at; ``said`` is what sshd -T printed."""
+    if STOPPED in said:
+        return warning(
+            "sshd.stopped",
+            "sshd does not run, and its configuration was not looked at",
+            "systemctl start ssh; then starlingctl doctor again",
+        )
+    return error("sshd.config", f"sshd does not take its configuration: {said}", "sshd -t")
+
+
+def check_blocks(untried: Sequence[str]) -> Iterator[Finding]:
+    """Tell the Match blocks that nobody is known for, so that what they set was not looked at."""
+    for criteria in untried:
+        yield note(
+            "sshd.match-untried",
+            f"the block Match {criteria} was not tried: it is not known here whom it is for",
+            "starlingctl doctor --user NAME@ADDRESS, of somebody whom it is for",
+        )
 
 
 def _switches(found: Mapping[str, str], mode: Mode) -> Iterator[Finding]:
@@ -152,16 +175,16 @@ def _grace_time(value: str, times: Times) -> Iterator[Finding]:
 
 def _startups(value: str, times: Times) -> Iterator[Finding]:
     start = value.partition(":")[0]
-    if not start.isdecimal() or int(start) >= MANY_STARTUPS:
+    if not start.isdecimal():
         return
-    make = warning if int(start) < FEW_STARTUPS else note
     a_minute = int(start) * 60 // max(1, times.push)
-    yield make(
-        "sshd.max-startups",
-        f"MaxStartups is {value}: after {start} logins that wait at once sshd drops new ones; with pushes of up to "
-        f"{times.push} s that may be {a_minute} logins a minute",
-        _write("MaxStartups 100:30:200"),
-    )
+    if min(int(start), a_minute) < FEW_STARTUPS:
+        yield warning(
+            "sshd.max-startups",
+            f"MaxStartups is {value}: after {start} logins that wait at once sshd drops new ones; with pushes of up to "
+            f"{times.push} s that may be {a_minute} logins a minute",
+            _write("MaxStartups 100:30:200"),
+        )
 
 
 def _penalties(found: Mapping[str, str]) -> Iterator[Finding]:
