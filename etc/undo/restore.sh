@@ -11,14 +11,15 @@ units="@UNITS@"
 # A file comes back whole or not at all, by a rename. What was there meanwhile is kept, if there is room for it.
 put_back() {
     beside="${2%/*}/.${2##*/}.pam-starling"
+    kept="$undo.replaced-$1"
     if [ -e "$undo/before/$1.absent" ]; then
         if [ -e "$2" ] || [ -L "$2" ]; then
-            mv -f "$2" "$undo.replaced-$1" || mv -f "$2" "$beside-gone"
+            mv -f "$2" "$kept.part" && mv -f "$kept.part" "$kept" || mv -f "$2" "$beside-gone"
         fi
         return
     fi
-    if [ -e "$2" ] && [ ! -e "$undo.replaced-$1" ]; then
-        cp -a "$2" "$undo.replaced-$1.part" && mv -f "$undo.replaced-$1.part" "$undo.replaced-$1"
+    if [ -e "$2" ] && [ ! -e "$kept" ]; then
+        cp -a "$2" "$kept.part" && mv -f "$kept.part" "$kept"
     fi
     if [ -e "$beside-before" ]; then
         # The copy beside it was on the disk before anything was changed: this needs no space, and nothing to be synced.

@@ -209,7 +209,7 @@ def test_purging_after_it_was_put_back_leaves_nothing(stock: Bastion) -> None:
     stock.shell("apt-get purge -y -q pam-starling")
     left = "find / -xdev \\( -path /proc -o -path /sys -o -path /root \\) -prune -o -iname '*starling*' -print"
     assert stock.shell(left) == ""
-    assert stock.shell("ls -A /run | grep -i starling || true") == ""
+    assert stock.shell("ls -A /run | grep pam-starling || true") == ""
 
 
 # --- who may confirm ----------------------------------------------------------------------------------------------

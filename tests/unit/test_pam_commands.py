@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from starlingd.cli.main import main
 from starlingd.cli.pam import access, change, checks, commands, confirming, sshd
 from starlingd.cli.pam.stack import Mode, Unfit
-from starlingd.cli.pam.undo import contents
+from starlingd.cli.pam.undo import contents, hidden
 from starlingd.core.model import Process
 from tests.unit.pam_host import COMMON, STOCK, Host, make_host
 
@@ -142,11 +142,19 @@ def test_what_others_changed_is_shown_and_what_becomes_of_it_is_said(host: Host)
     assert contents(host.places.pam("sshd")) == STOCK + b"auth required x.so\n"
 
 
-def test_what_could_not_be_kept_is_said_not_to_be(host: Host) -> None:
+def test_where_there_is_no_space_what_could_not_be_kept_is_said_not_to_be(host: Host) -> None:
     host.enable().disarm()
-    host.places.snippet.write_bytes(b"MaxAuthTries 2\n")
-    host.replace_tool("mv", 'case "$3" in */sshd.replaced-*) exit 1 ;; esac; exec /bin/mv "$@"')
-    assert "not kept: no space" in pam("disable", "sshd", "--keep-changes").output
+    for path in (host.places.pam("sshd"), host.places.snippet):
+        path.write_bytes((contents(path) or b"") + b"# somebody's\n")
+    snippet = contents(host.places.snippet)
+    host.replace_tool("cp", ': > "$3"; exit 1')
+    host.replace_tool("mv", 'case "$3" in */sshd.replaced-*) : > "$3"; exit 1 ;; esac; exec /bin/mv "$@"')
+    said = pam("disable", "sshd", "--keep-changes").output
+    assert f"{host.places.pam('sshd')} keeps it, without our lines; as it was until now it is not kept" in said
+    kept = hidden(host.places.snippet, "gone")
+    assert f"is kept as {kept}" in said
+    assert contents(kept) == snippet
+    assert not list(host.places.undo.iterdir())
 
 
 # --- refused before anything changes ------------------------------------------------------------------------------

@@ -196,18 +196,18 @@ class Undo:
 
     def replaced(self, name: str) -> Path | None:
         """Tell where there is kept what a file was when it was put back; None where nothing is."""
-        kept = self._beside(f"replaced-{name}")
-        return kept if kept.exists() else None
+        places = (self._beside(f"replaced-{name}"), hidden(self._target(name), "gone"))
+        return next((kept for kept in places if kept.exists()), None)
 
     def forget_leavings(self, *, but_replaced: bool = False) -> None:
         """Remove what a change left that is over: the script moves away, and keeps what it replaced. Raises OSError."""
         for left in self.places.undo.glob(f"{self.service}.*"):
             if left.is_dir() and not left.is_symlink():
                 shutil.rmtree(left)
-            elif not (but_replaced and left.name.startswith(f"{self.service}.replaced-")):
+            elif not (but_replaced and ".replaced-" in left.name and left.suffix != ".part"):
                 left.unlink()
-        for path in (self.places.pam(self.service), self.places.snippet):
-            for word in ("before", "undo", "gone"):
+        for path in (self.places.pam(self.service), *([self.places.snippet] if self.service == "sshd" else [])):
+            for word in ("before", "undo", *([] if but_replaced else ["gone"])):
                 hidden(path, word).unlink(missing_ok=True)
 
     # --- ways -------------------------------------------------------------------------------------------------------
