@@ -132,8 +132,10 @@ def sandbox(*arguments: str, listen: str = "127.0.0.1:0") -> Iterator[Sandbox]:
     """Start a sandbox, offer it once it accepts connections, and end it."""
     with tempfile.TemporaryDirectory(prefix="starling-sandbox-") as folder:
         state = Path(folder)
+        # A test run that is killed takes it along.
+        command = ["/usr/bin/setpriv", "--pdeathsig", "TERM", str(EXECUTABLE)]
         process = subprocess.Popen(
-            [str(EXECUTABLE), "--listen", listen, "--state", folder, *arguments], stdout=subprocess.DEVNULL
+            [*command, "--listen", listen, "--state", folder, *arguments], stdout=subprocess.DEVNULL
         )
         running = Sandbox(state, process)
         try:
