@@ -1,6 +1,8 @@
 """Parsers of single values: text to a typed value, or Unfit with what to write instead.
 
 Parsers are pure. Their messages never repeat a scalar value: whatever was pasted into the wrong line may be a secret.
+
+A long file, because it is a list: each kind of value is some ten lines, and none needs another.
 """
 
 from __future__ import annotations

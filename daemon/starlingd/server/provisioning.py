@@ -4,6 +4,8 @@ A run reads the directory to its end, page by page, and remembers no more than a
 people, one call of the service at a time, and reads again for the next batch. Nothing is done while a search is open,
 and nothing at all when the directory's answer looks wrong. What is done is stored person by person, so that a run
 that ends in the middle is resumed by the next. Nothing here may let anybody in.
+
+A long file, because a run and its guards are read as one: what may stop it stands beside what it does.
 """
 
 from __future__ import annotations
