@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -188,6 +189,26 @@ def test_while_a_state_is_put_back_no_login_starts_the_daemon(host: Host) -> Non
     store = SqliteStore(host.state)
     assert [token.user for token in store.tokens()] == ["alice"]
     store.close()
+
+
+def test_a_lost_connection_ends_no_restore_half_way(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.save(OURS)
+    lost: list[int] = []
+
+    def hang_up(*command: str) -> Done:
+        for number in backup.ENDINGS:
+            os.kill(os.getpid(), number)
+        return host.systemctl(*command) if command[1] == "stop" else Done(0, "")
+
+    monkeypatch.setattr(backup, "run", hang_up)
+    before = {number: signal.signal(number, lambda got, _: lost.append(got)) for number in backup.ENDINGS}
+    try:
+        result = host.restore()
+        assert (result.exit_code, host.told) == (0, [STOP]), result.output
+        assert sorted(lost) == sorted(backup.ENDINGS), "they count again once the sockets are up: at the restart"
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_the_sockets_come_back_whatever_happens(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -33,6 +34,7 @@ KEY_NAME = "totp.key"
 LONGEST = 1024**3
 SHORTEST_PASSPHRASE = 8
 SYSTEMCTL, UNIT = "/usr/bin/systemctl", "starlingd.service"
+ENDINGS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 SOCKETS = ("starlingd.socket", "starlingd-control.socket")
 
 
@@ -88,12 +90,23 @@ def restore(file: BinaryIO, passphrase_file: TextIO | None, *, plain: bool, yes:
 
 def _put_back(saved: Saved, key: str, *, plain: bool) -> Path | None:
     """Put everything in its place, the key first: it opens what is there too, whatever happens then."""
-    with prepared(saved, STATE) as put_in_its_place, _kept_from_running():
+    with prepared(saved, STATE) as put_in_its_place, _undisturbed(), _kept_from_running():
         for said in keep(Keeper(), KEY_NAME, key, plain=plain) if key else ():
             click.echo(printable(said))
         for said in switch_on() if key else ():
             click.echo(printable(said))
         return put_in_its_place()
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let neither Ctrl-C nor a lost connection end it half-way: with the sockets down nobody could log in any more."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in ENDINGS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
