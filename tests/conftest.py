@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.system import bastion as bastions
 from tests.system import engine as engines
@@ -14,6 +15,10 @@ from tests.system.engine import Engine
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+# No example is timed: what is slow is measured in bench/, and a busy machine fails no test.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

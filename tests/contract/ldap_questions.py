@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 SOON = 20.0
 SHORT = 0.6
-GRACE = 0.5
-"""Seconds that a busy machine may add to a time-out."""
+AMPLE = 2.0
+"""Seconds in which a server that is well answers, on a busy machine too."""
+GRACE = 3.0
+"""Seconds that a busy machine may add to a time-out; far fewer than what a call without one would take."""
 
 
 @contextmanager

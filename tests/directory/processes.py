@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-PATIENCE = 30.0
+PATIENCE = 120.0
 """Seconds that a server may take to start or to stop."""
 
 
@@ -71,9 +71,9 @@ def answers(host: str, port: int) -> bool:
     return True
 
 
-def free_port(host: str = "127.0.0.1") -> int:
-    """Find a port that nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind((host, 0))
-        port: int = sock.getsockname()[1]
-    return port
+def free_ports(host: str = "127.0.0.1") -> tuple[int, int]:
+    """Find two ports that nobody listens on."""
+    with socket.socket() as one, socket.socket() as other:
+        one.bind((host, 0))
+        other.bind((host, 0))
+        return one.getsockname()[1], other.getsockname()[1]

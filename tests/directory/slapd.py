@@ -15,7 +15,7 @@ from starlingd.config.directory import GROUP_FILTERS, USER_FILTERS
 from starlingd.core.rules import DirectoryPolicy, DirectorySchema, Tls
 from tests.directory.ldif import entry, escaped
 from tests.directory.population import SECRET
-from tests.directory.processes import Server, answers, free_port
+from tests.directory.processes import Server, answers, free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,7 +79,7 @@ class Slapd(Server):
     ) -> None:
         self.host, self.names = host, ("localhost", host, *names)
         self.place = place
-        self.port, self.ldaps_port = ports or (free_port(), free_port())
+        self.port, self.ldaps_port = ports or free_ports()
         self.schema = schema
         self.ldapi = f"ldapi://{quote(str(place / 'ldapi'), safe='')}"
         self.ca_file = place / "ca.pem"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.sandbox.running import Sandbox
 
 PATIENCE = 20.0
-BRIEF = 0.5
+BRIEF = 1.0
 PUSH = {"message": "Login to bastion", "secondsToExpire": 60, "details": {"Number": "42"}}
 GOOD = "200"
 
@@ -116,7 +116,8 @@ def _refused(answer: requests.Response) -> str:
 def _told_to_wait(value: str) -> str:
     if value.isdigit():
         return f"429-in-{value}"
-    return "429-at" if 0 < parsedate_to_datetime(value).timestamp() - time.time() <= 3 else f"429 {value}"
+    left = parsedate_to_datetime(value).timestamp() - time.time()
+    return "429-at" if -PATIENCE < left <= 3 else f"429 {value}"  # which a busy machine reads late
 
 
 @pytest.fixture(scope="module")

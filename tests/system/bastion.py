@@ -159,6 +159,11 @@ class Bastion(Machine):
         printed = self.run("journalctl", "-o", "json", "--no-pager", "--all", *since)
         return [json.loads(line) for line in printed.splitlines()]
 
+    def logged(self) -> str:
+        """Tell all that programs logged since ``configure``, without the times, in which any digits may stand."""
+        told = [{key: value for key, value in entry.items() if "TIMESTAMP" not in key} for entry in self.journal()]
+        return str([entry | {"__CURSOR": ""} for entry in told])
+
     def _newest_cursor(self) -> str:
         self.run("journalctl", "--sync")
         found = re.search(r"-- cursor: (\S+)", self.run("journalctl", "-n", "1", "--show-cursor", "--no-pager"))

@@ -70,12 +70,26 @@ def engine() -> Iterator[Engine]:
 def _run_folder(name: str) -> Iterator[Path]:
     """Make the folder that belongs to a store, and take it away; a run that was killed may have left one."""
     run = RUN / name
+    _await_end_of(run / "dockerd.pid")
     _remove_run_folder(run)
     run.mkdir(parents=True)
     try:
         yield run
     finally:
         _remove_run_folder(run)
+
+
+def _await_end_of(pidfile: Path) -> None:
+    """Wait for the engine of a run that was killed: it is still ending its containers."""
+    ends = time.monotonic() + PATIENCE
+    while time.monotonic() < ends:
+        try:
+            name = Path(f"/proc/{int(pidfile.read_text(encoding='ascii'))}/comm").read_text(encoding="ascii")
+        except (OSError, ValueError):
+            return
+        if name.strip() != "dockerd":
+            return
+        time.sleep(0.2)
 
 
 def _remove_run_folder(run: Path) -> None:

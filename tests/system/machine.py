@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from tests.system.engine import Engine
 
-PATIENCE = 30.0
+PATIENCE = 120.0
+"""Seconds that anything may take that a test waits for."""
 
 
 @dataclass

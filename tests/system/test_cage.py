@@ -84,8 +84,8 @@ def test_what_it_does_is_what_its_profile_gives(bastion: Bastion, sandbox: Sandb
         bastion.shell("systemctl reload starlingd.service")
         bastion.await_audit("reload", count=2)
         bastion.shell("systemctl stop starlingd.service")
-        traces = after_start(bastion.shell(f"cat {TRACES}.*").splitlines())
-        reloading = after_start(bastion.shell(f"cat {RELOADS}.*").splitlines())
+        traces = after_start(bastion.shell(f"cat $(ls -v {TRACES}.*)").splitlines())
+        reloading = after_start(bastion.shell(f"cat $(ls -v {RELOADS}.*)").splitlines())
     finally:
         bastion.shell(f"rm -rf {DROP_IN} {STATE}/*trace.*; systemctl daemon-reload; systemctl start starlingd.service")
     profile = apparmor.load()

@@ -62,7 +62,7 @@ def test_without_its_credential_it_is_up_and_denies(bastion: Bastion) -> None:
 
 
 def test_a_daemon_that_hangs_is_replaced_and_the_socket_waits(bastion: Bastion) -> None:
-    bastion.shell(f"mkdir -p {DROP_IN} && printf '[Service]\\nWatchdogSec=2\\n' > {DROP_IN}/test.conf")
+    bastion.shell(f"mkdir -p {DROP_IN} && printf '[Service]\\nWatchdogSec=5\\n' > {DROP_IN}/test.conf")
     try:
         bastion.shell("systemctl daemon-reload && systemctl restart starlingd.service")
         pid = show(bastion, "MainPID")
@@ -85,7 +85,7 @@ def test_a_login_that_waits_when_it_stops_is_answered_and_its_push_forgotten(
     push = sandbox.await_push()
     began = time.monotonic()
     bastion.shell("systemctl restart starlingd.service")
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 15
     assert terminal.await_end() != 0
     assert "The second factor does not work at the moment" in terminal.text
     sandbox.approve(push["id"])

@@ -48,7 +48,7 @@ def slapd(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def use(bastion: Bastion, slapd: Slapd, mode: str = "key", **sections: str) -> None:
     """Configure the bastion with this directory."""
     policy = f"uri = ldap://{slapd.host}:{slapd.port}\nbase_dn = {BASE}\nbind_dn = {READER}\nbind_password = $\n"
-    policy += "schema = rfc2307bis\ntls = starttls\nca_file = /etc/pam-starling/ldap-ca.pem\ntimeout = 2"
+    policy += "schema = rfc2307bis\ntls = starttls\nca_file = /etc/pam-starling/ldap-ca.pem\ntimeout = 5"
     bastion.write("/etc/pam-starling/ldap-ca.pem", slapd.ca_file.read_text(encoding="ascii"))
     secret = "'/etc/pam-starling/credentials/ldap_server_policy corp.bind_password'"
     bastion.run("sh", "-c", f"cat > {secret} && chmod 600 {secret}", text=SECRET)
@@ -137,7 +137,7 @@ def test_somebody_with_a_number_and_an_address_is_enrolled_by_logging_in_and_sta
     assert "Press Enter" not in moved.text
     assert reasons(bastion)[-1] == "provisioning_changed"
     assert "mobile" in bastion.audit()[-1]["STARLING_EVIDENCE"]
-    assert "7946" not in json.dumps(bastion.journal())
+    assert not re.search("7946 ?00", bastion.logged())
 
 
 def test_a_group_is_enrolled_ahead_of_time_and_who_leaves_it_is_refused(
@@ -145,6 +145,7 @@ def test_a_group_is_enrolled_ahead_of_time_and_who_leaves_it_is_refused(
 ) -> None:
     loop = "groups = staff, night\nrate_limit = 6000\non_leaving = block\nmax_shrink = 50"
     use(bastion, slapd, starling_auto_provision=PROVISIONING, provisioning=loop)
+    bastion.run("systemctl", "restart", "starlingd.service")  # the loop itself begins ten seconds later
     planned = bastion.run("starlingctl", "provision", "plan")
     assert re.search(r"^newcomer +create", planned, re.MULTILINE)
     assert re.search(r"^approves +unusable +number or address is missing", planned, re.MULTILINE)

@@ -19,11 +19,11 @@ def test_without_a_daemon_a_login_is_refused_within_a_second_and_told_why(bastio
         terminal = bastion.ssh("approves")
         terminal.await_text(SENTENCE)
         terminal.kill()
-        # The whole of a refusal, interpreter included, as pamtester sees it.
-        began = time.monotonic()
-        refused = bastion.shell("pamtester sshd approves authenticate 2>&1", check=False)
-        assert time.monotonic() - began < 1.0
-        assert "Authentication failure" in refused
+        # The whole of a refusal, interpreter included, as pamtester sees it; bash writes the seconds below it.
+        timed = "TIMEFORMAT=%R; time pamtester sshd approves authenticate 2>&1"
+        said, _, seconds = bastion.run("bash", "-c", f"{{ {timed}; }} 2>&1; true").strip().rpartition("\n")
+        assert "Authentication failure" in said
+        assert float(seconds) < 1.0
         lines = [entry for entry in bastion.journal() if entry.get("SYSLOG_IDENTIFIER") == "pam_starling"]
         assert lines
         assert all("cannot reach the daemon" in line["MESSAGE"] for line in lines)
@@ -70,10 +70,10 @@ def test_a_service_that_swallows_everything_is_given_up_in_time(bastion: Bastion
     terminal.await_prompt()
     terminal.type("123456")
     began = time.monotonic()
-    [event] = bastion.await_audit()
-    assert time.monotonic() - began < 5.0
-    assert event["STARLING_REASON"] == "unreachable"
     terminal.await_text("The second-factor service cannot be reached")
+    assert time.monotonic() - began < 8.0
+    [event] = bastion.await_audit()
+    assert event["STARLING_REASON"] == "unreachable"
 
 
 def test_a_service_that_refuses_connections_is_unreachable(bastion: Bastion, sandbox: Sandbox) -> None:

@@ -18,7 +18,7 @@ def test_nothing_secret_is_in_the_journal_the_process_table_or_the_state(bastion
     for user in ("manual", "malformed", "reset", "slow"):
         assert "in as" not in bastion.log_in(user, wrong, options=("-o", "NumberOfPasswordPrompts=1")).text
     client_id, client_secret = sandbox.credential.split(":")
-    journal = str(bastion.journal())
+    journal = bastion.logged()
     processes = bastion.shell("ps axeww; cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'")
     state = bastion.shell("cat /var/lib/starlingd/* | tr -cd '[:print:]'")
     assert "starlingd" in journal

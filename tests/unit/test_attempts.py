@@ -176,5 +176,5 @@ class AttemptsMachine(RuleBasedStateMachine):
             assert self.table.closed(connection(number), self.now) == known.closed
 
 
-AttemptsMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+AttemptsMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=30)
 TestAttempts = AttemptsMachine.TestCase

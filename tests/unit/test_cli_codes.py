@@ -66,7 +66,7 @@ def test_enrol_shows_a_qr_code_the_uri_and_the_secret(tmp_path: Path, monkeypatc
         monkeypatch.setattr("starlingd.server.localcodes.secrets.token_bytes", lambda size: SECRET[:size])
         result = await starlingctl_with(whole, now_of(BASE32) + "\n", "totp", "enrol", "alice")
         assert result.exit_code == 0, result.output
-        assert f"otpauth://totp/alice@localhost?secret={BASE32}" in result.output
+        assert f"otpauth://totp/alice@bastion?secret={BASE32}" in result.output
         assert "Secret: GEZD GNBV GY3T QOJQ GEZD GNBV GY3T QOJQ" in result.output
         assert "\N{FULL BLOCK}" * 37 in result.output
         assert "alice logs in with this app from now on" in result.output
@@ -79,6 +79,7 @@ def test_enrol_shows_a_qr_code_the_uri_and_the_secret(tmp_path: Path, monkeypatc
         again = await starlingctl(whole, "totp", "remove", "alice")
         assert (again.exit_code, "has no app" in again.output) == (1, True)
 
+    monkeypatch.setattr("socket.getfqdn", lambda: "bastion.example.org")
     alone(tmp_path, test)
 
 

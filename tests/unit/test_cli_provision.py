@@ -85,6 +85,7 @@ def test_one_user_is_looked_at_and_enrolled_anew(tmp_path: Path) -> None:
         assert plan.output == "alice: changed (number or address changed since enrolment)\n"
         told = json.loads((await starlingctl(whole, "provision", "status", "alice", "--json")).output)
         assert told["action"] == "changed"
+        del told["enrolment"]["made"]  # a time, whose digits may be anything
         assert "7946" not in json.dumps(told).replace("442079460001", "")
         await starlingctl(whole, "provision", "run", "alice")
         kept = bastion.store.enrolment("alice")

@@ -593,7 +593,7 @@ logins = st.builds(
 )
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=2000)
 @given(world=any_worlds, rules=any_rules, login=logins, account_hook=st.booleans())
 def test_in_any_world_under_any_rules_a_door_opens_for_a_good_reason_only(
     world: World, rules: Rules, login: object, *, account_hook: bool
@@ -628,7 +628,7 @@ def test_in_any_world_under_any_rules_a_door_opens_for_a_good_reason_only(
         assert len(world.steps) <= world.interrupted_at, "what was interrupted ends"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(world=any_worlds, rules=any_rules, login=logins)
 def test_no_pause_is_long_and_nothing_is_asked_of_nobody(world: World, rules: Rules, login: object) -> None:
     world = again(world, account=None, interrupted_at=None)

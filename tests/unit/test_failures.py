@@ -421,7 +421,7 @@ class _Guessing(RuleBasedStateMachine):
 
 
 TestGuessing = _Guessing.TestCase
-TestGuessing.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
+TestGuessing.settings = settings(max_examples=300, stateful_step_count=50)
 
 
 def test_a_flood_of_made_up_names_locks_nobody_who_has_one_and_no_stranger_either(small: int) -> None:

@@ -154,7 +154,7 @@ grace_rules = st.builds(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(authenticated=moments, last=moments, reuses=st.integers(0, 5), rule=grace_rules, now=moments)
 def test_no_hit_breaks_any_promise(authenticated: Moment, last: Moment, reuses: int, rule: Grace, now: Moment) -> None:
     entry = Entry("basis", authenticated, last, reuses)
@@ -517,6 +517,6 @@ class _OnDisk(_Interleaved):
 
 
 TestInMemory = _InMemory.TestCase
-TestInMemory.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestInMemory.settings = settings(max_examples=300, stateful_step_count=40)
 TestOnDisk = _OnDisk.TestCase
-TestOnDisk.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestOnDisk.settings = settings(max_examples=150, stateful_step_count=40)

@@ -161,7 +161,7 @@ rules = st.builds(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(world=worlds, rules=rules, hook=st.sampled_from(sorted(HOOKS)), left=st.floats(0, 150), spent=st.integers(0, 4))
 def test_in_any_world_only_a_yes_about_somebody_or_an_explicit_rule_lets_in(
     world: World, rules: Rules, hook: str, left: float, spent: int
@@ -182,7 +182,7 @@ def test_in_any_world_only_a_yes_about_somebody_or_an_explicit_rule_lets_in(
         assert all(getattr(step, "identity", None) is None for step, _ in world.steps)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(world=worlds, left=st.floats(0, 150))
 def test_no_pause_is_chosen_to_end_after_the_deadline(world: World, left: float) -> None:
     world.deadline = START + left
@@ -192,7 +192,7 @@ def test_no_pause_is_chosen_to_end_after_the_deadline(world: World, left: float)
             assert at + step.seconds <= world.deadline + 1e-6
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     code=st.text("0123456789", min_size=6, max_size=12),
     check=st.sampled_from(Check),

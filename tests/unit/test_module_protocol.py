@@ -16,13 +16,13 @@ FIELDS = st.dictionaries(KEYS, VALUES, max_size=MAX_FIELDS - 1)
 OPERATIONS = VALUES.filter(bool)
 
 
-@settings(derandomize=True, deadline=None)
+@settings(derandomize=True)
 @given(OPERATIONS, FIELDS)
 def test_what_is_encoded_comes_out_as_it_went_in(op: str, fields: dict[str, str]) -> None:
     assert decode(encode(op, fields)) == (op, fields)
 
 
-@settings(derandomize=True, deadline=None, max_examples=500)
+@settings(derandomize=True, max_examples=500)
 @given(
     st.binary(max_size=60) | st.lists(st.sampled_from([b"op=done", b"a=", b"=", b"b", b"\0", b"\xff"])).map(b"".join)
 )
@@ -36,7 +36,7 @@ def test_whatever_comes_in_is_a_packet_or_breaks_the_rules(data: bytes) -> None:
     assert sorted(encode(op, fields).split(b"\0")) == sorted(data.split(b"\0"))
 
 
-@settings(derandomize=True, deadline=None)
+@settings(derandomize=True)
 @given(OPERATIONS, FIELDS, st.data())
 def test_no_part_of_a_packet_is_taken_for_the_whole_of_another_field(
     op: str, fields: dict[str, str], data: st.DataObject

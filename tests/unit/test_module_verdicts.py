@@ -127,9 +127,7 @@ def allowed(hook: str, packet: bytes) -> int | None:
     return RESULTS[hook].get(fields.get("result", ""))
 
 
-@settings(
-    derandomize=True, deadline=None, max_examples=1000, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(derandomize=True, max_examples=1000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(sorted(RESULTS)), PACKETS)
 def test_only_done_with_a_result_of_the_hook_is_a_result(
     speaker: tuple[Speaker, Path], hook: str, packet: bytes

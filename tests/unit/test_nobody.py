@@ -46,7 +46,7 @@ def _mask(step: Step) -> Step | str:
     return str(type(step)) if type(step).__name__ == "CancelPush" else step
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     typed=answers,
     account=st.sampled_from(NOBODY),
@@ -78,7 +78,7 @@ def test_nobody_is_asked_told_and_kept_waiting_exactly_as_a_user_who_fails(
     assert all(getattr(step, "identity", None) is None for step, _ in nobody.steps)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(typed=answers, account=st.sampled_from(NOBODY))
 def test_where_nobody_replaces_answers_even_the_reasons_are_those_of_a_user_who_fails(
     typed: list[str], account: Account | None
@@ -92,7 +92,7 @@ def test_where_nobody_replaces_answers_even_the_reasons_are_those_of_a_user_who_
     assert of_nobody.evidence == {**of_user.evidence, "seen_as": of_user.reason}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(typed=answers, account=st.sampled_from(NOBODY), position=st.integers(0, 30), why=st.integers(0, 11))
 def test_nobody_meets_an_outage_or_an_interruption_exactly_as_a_user_does(
     typed: list[str], account: Account | None, position: int, why: int

@@ -63,7 +63,7 @@ def test_a_code_is_6_to_12_ascii_digits_in_at_most_24_bytes(typed: str, code: st
     assert code_in(typed) == code
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(typed=st.text(max_size=40) | st.text(" 0123456789", max_size=40))
 def test_only_digits_leave_the_host_and_whatever_is_a_code_looks_like_one(typed: str) -> None:
     code = code_in(typed)
@@ -73,7 +73,7 @@ def test_only_digits_leave_the_host_and_whatever_is_a_code_looks_like_one(typed:
         assert might_be_code(typed)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(typed=st.text(max_size=40), filling=st.characters(codec="ascii"))
 def test_how_long_an_answer_takes_depends_on_its_length_alone(typed: str, filling: str) -> None:
     assert might_be_code(typed) == might_be_code(filling * len(typed.encode()))

@@ -69,7 +69,7 @@ def test_a_user_name_that_looks_like_a_field_stays_a_user_name(user: str) -> Non
     assert message("Login of {user} to {gateway}", user) == f"Login of {user} to {GATEWAY}"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(user=st.text(min_size=1, max_size=40))
 def test_any_user_name_is_shown_as_it_is(user: str) -> None:
     assert message("<{user}>", user) == f"<{user}>"
@@ -289,7 +289,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert len(recent) <= 4
 
 
-LedgerMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+LedgerMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40)
 TestLedger = LedgerMachine.TestCase
 
 

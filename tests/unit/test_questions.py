@@ -276,7 +276,7 @@ some_questions = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     asked=some_questions,
     told=st.lists(st.sampled_from(["", "x", "yes", "ö"]), max_size=14),

@@ -98,7 +98,7 @@ records = st.builds(
 claims = st.builds(Claim, login_id=ids, user=names, service=services, caller=processes)
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=2000)
 @given(claim=claims, record=records, boot=boots, age=st.floats(-LIFETIME, 2 * LIFETIME))
 def test_a_call_belongs_to_a_login_only_if_all_agrees(claim: Claim, record: Record, boot: str, age: float) -> None:
     agrees = [
@@ -127,7 +127,7 @@ wrong_claims = st.one_of(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(claim=wrong_claims, age=st.floats(0, LIFETIME - 1))
 def test_one_disagreement_is_enough(claim: Claim, age: float) -> None:
     assert belongs(CLAIM, RECORD, BOOT, MADE + age)

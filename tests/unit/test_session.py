@@ -134,7 +134,7 @@ def test_a_hang_up_at_the_prompt_is_a_denial() -> None:
 
 def test_a_login_ends_at_its_deadline() -> None:
     async def test(bastion: Bastion) -> None:
-        module = await bastion.call("authenticate", deadline="0.05")
+        module = await bastion.call("authenticate", deadline="1")
         assert (await module.receive())[0] == "ask"
         done = await module.done()
         assert (done["result"], done["reason"]) == ("auth_err", "deadline")

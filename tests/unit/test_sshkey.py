@@ -139,7 +139,7 @@ def test_a_certificate_that_is_cut_short_has_none_before_its_key_is_whole(keys: 
             assert fingerprint(f"publickey {name} {base64.b64encode(whole[:length]).decode()}") in {"", found}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(text=st.text(max_size=60), blob=st.binary(max_size=80))
 def test_nothing_raises_and_a_fingerprint_is_43_letters_of_base64(text: str, blob: bytes) -> None:
     encoded = base64.b64encode(blob).decode()

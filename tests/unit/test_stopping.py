@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-TURNS = 5000
+TURNS = 1000
 """Many more turns of the event loop than a stop takes that waits for nobody."""
 
 

@@ -153,7 +153,7 @@ def test_a_push_lives_whole_seconds_within_the_deadline_and_the_rules(left: floa
     assert [step.push.lifetime for step in world.of(StartPush)] == [lifetime]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     left=st.floats(0, 700),
     timeout=st.integers(SHORTEST_PUSH + 1, 600),

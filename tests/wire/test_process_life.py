@@ -74,11 +74,12 @@ def test_an_idle_daemon_ends_by_a_signal_without_an_error(daemon: Daemon, number
 
 
 def test_the_watchdog_is_answered_again_and_again(daemon: Daemon) -> None:
-    daemon.start(environment={"WATCHDOG_USEC": "200000"})
+    daemon.start(environment={"WATCHDOG_USEC": "2000000"})
+    daemon.expect("WATCHDOG=1")
     began = time.monotonic()
-    for _ in range(4):
+    for _ in range(2):
         daemon.expect("WATCHDOG=1")
-    assert 0.2 <= time.monotonic() - began < 4 * 0.2
+    assert 1 <= time.monotonic() - began < 2 * 2
 
 
 @pytest.mark.parametrize("usec", ["0", "soon", ""])
