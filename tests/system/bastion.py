@@ -46,6 +46,7 @@ class Bastion(Machine):
     sandbox: Sandbox
     work: Path
     cursor: str = ""
+    recipes: dict[str, list[str]] = field(default_factory=dict)
     terminals: list[Terminal] = field(default_factory=list)
 
     # --- configuration ------------------------------------------------------------------------------------------
@@ -56,15 +57,17 @@ class Bastion(Machine):
         ``sshd`` goes before the recipe's lines, ``starling`` into [starling], and each of ``sections`` into the
         section of its name.
         """
-        self.write_configuration(starling, **sections)
-        self.use_recipe(mode)
-        recipe = self.shell(f"cat {RECIPES}/{mode}.sshd.conf")
-        self.write("/etc/ssh/sshd_config.d/00-starling.conf", f"{sshd}\nMaxStartups 200\n{recipe}")
+        stack, snippet = self._recipe(mode)
+        files = self._configuration(starling, **sections) | {
+            "/etc/pam.d/sshd": (stack, "0644"),
+            "/etc/ssh/sshd_config.d/00-starling.conf": (f"{sshd}\nMaxStartups 200\n{snippet}", "0644"),
+        }
         # Tests restart sshd more often than systemd's start limit would let them.
         # The state goes too: pushes that an earlier test left unanswered would count.
-        self.shell(
+        self.write_all(
+            files,
             "sshd -t && systemctl reset-failed && systemctl stop starlingd.service && rm -f /var/lib/starlingd/* "
-            "&& systemctl restart ssh.service starlingd.socket && systemctl start starlingd.service"
+            "&& systemctl restart ssh.service starlingd.socket && systemctl start starlingd.service",
         )
         self.await_sshd()
         self.sandbox.forget()
@@ -72,6 +75,9 @@ class Bastion(Machine):
 
     def write_configuration(self, starling: str = "", **sections: str) -> None:
         """Write starling.conf for the sandbox."""
+        self.write_all(self._configuration(starling, **sections))
+
+    def _configuration(self, starling: str = "", **sections: str) -> dict[str, tuple[str, str]]:
         lines = [
             "[starling]\ncredential = $",
             f"service_url = {self.sandbox.url}\ntoken_url = {self.sandbox.url}",
@@ -82,21 +88,26 @@ class Bastion(Machine):
             *(f"{unix_name(name)} = {self.sandbox.users[name].id}" for name in BEHAVIOURS),
             *(f"{name} = {self.sandbox.users['approves'].id}" for name in EXTRA_PEOPLE),
         ]
-        self.write("/etc/pam-starling/starling.conf", "\n".join(lines) + "\n", "0640")
-        self.write("/etc/pam-starling/sandbox-ca.pem", self.sandbox.ca_file.read_text(encoding="ascii"))
-        self.write("/etc/pam-starling/credentials/starling.credential", self.sandbox.credential, "0600")
+        return {
+            "/etc/pam-starling/starling.conf": ("\n".join(lines) + "\n", "0640"),
+            "/etc/pam-starling/sandbox-ca.pem": (self.sandbox.ca_file.read_text(encoding="ascii"), "0644"),
+            "/etc/pam-starling/credentials/starling.credential": (self.sandbox.credential, "0600"),
+        }
 
-    def use_recipe(self, mode: str) -> None:
-        """Change the stock /etc/pam.d/sshd as the recipe of ``mode`` says, with the recipe's own lines."""
-        recipe = self.shell(f"grep -v '^#' {RECIPES}/{mode}.pam").splitlines()
-        auth = [line for line in recipe if line.startswith("auth")]
-        first = [line for line in recipe if not line.startswith("auth")]
-        stock = self.run("cat", "/root/pam.d.before/sshd")
+    def _recipe(self, mode: str) -> tuple[str, str]:
+        """Make /etc/pam.d/sshd of the stock one and the recipe of ``mode``; tell the recipe's lines for sshd too."""
+        if mode not in self.recipes:
+            names = f"/root/pam.d.before/sshd {RECIPES}/{mode}.pam {RECIPES}/{mode}.sshd.conf"
+            self.recipes[mode] = self.shell(f"for file in {names}; do cat $file && printf '\\0'; done").split("\0")
+        stock, recipe, snippet, _ = self.recipes[mode]
+        lines = [line for line in recipe.splitlines() if not line.startswith("#")]
+        auth = [line for line in lines if line.startswith("auth")]
+        first = [line for line in lines if not line.startswith("auth")]
         if mode == "key":
             stock = stock.replace("@include common-auth", "\n".join(auth))
         elif mode == "password":
             stock = stock.replace("@include common-auth", "\n".join(["@include common-auth", *auth]))
-        self.write("/etc/pam.d/sshd", "\n".join([*first, stock]))
+        return "\n".join([*first, stock]), snippet
 
     def await_sshd(self) -> None:
         """Wait until sshd accepts connections, and trust its host key."""
@@ -154,9 +165,8 @@ class Bastion(Machine):
 
     def journal(self) -> list[dict[str, str]]:
         """Tell all journal entries since ``configure``."""
-        self.run("journalctl", "--sync")
-        since = [f"--after-cursor={self.cursor}"] if self.cursor else []
-        printed = self.run("journalctl", "-o", "json", "--no-pager", "--all", *since)
+        since = f"'--after-cursor={self.cursor}'" if self.cursor else ""
+        printed = self.shell(f"journalctl --sync && journalctl -o json --no-pager --all {since}")
         return [json.loads(line) for line in printed.splitlines()]
 
     def logged(self) -> str:
@@ -165,8 +175,8 @@ class Bastion(Machine):
         return str([entry | {"__CURSOR": ""} for entry in told])
 
     def _newest_cursor(self) -> str:
-        self.run("journalctl", "--sync")
-        found = re.search(r"-- cursor: (\S+)", self.run("journalctl", "-n", "1", "--show-cursor", "--no-pager"))
+        newest = self.shell("journalctl --sync && journalctl -n 1 --show-cursor --no-pager")
+        found = re.search(r"-- cursor: (\S+)", newest)
         assert found is not None
         return found[1]
 

@@ -6,12 +6,13 @@ import contextlib
 import time
 from dataclasses import dataclass
 from functools import cached_property
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from tests.system.engine import BOOT, confinement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from tests.system.engine import Engine
 
@@ -43,6 +44,11 @@ class Machine:
     def write(self, path: str, text: str, mode: str = "0644") -> None:
         """Write a file."""
         self.run("sh", "-c", f"cat > {path} && chmod {mode} {path}", text=text)
+
+    def write_all(self, files: Mapping[str, tuple[str, str]], then: str = "") -> None:
+        """Write files, each with its contents and mode, and run a shell script behind them, all by one command."""
+        each = (f"printf %s {quote(text)} > {path}\nchmod {mode} {path}" for path, (text, mode) in files.items())
+        self.run("sh", "-e", text="\n".join([*each, then]))
 
 
 @contextlib.contextmanager
