@@ -1,5 +1,6 @@
 """The same package on the next Debian: another Python, another pam_python, another OpenSSH."""
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -66,6 +67,15 @@ def test_both_sockets_survive_a_restart_of_the_daemon(bastion: Bastion) -> None:
         assert "in as approves" in bastion.log_in("approves", "").text
     assert bastion.shell("stat -c %i /run/starlingd/pam.sock /run/starlingd/control.sock") == before
     assert not [line for line in bastion.journal() if "clean up" in str(line.get("MESSAGE"))]
+
+
+def test_a_client_of_the_control_socket_that_says_nothing_holds_up_no_stop(bastion: Bastion) -> None:
+    client = "import socket as s; c = s.socket(s.AF_UNIX); c.connect('/run/starlingd/control.sock'); input()"
+    bastion.shell(f'mkfifo /root/held && (sleep 60 > /root/held & python3 -c "{client}" < /root/held &) && sleep 1')
+    began = time.monotonic()
+    bastion.run("systemctl", "restart", "starlingd.service")
+    assert time.monotonic() - began < 10, "systemd had to kill it"
+    assert "timed out" not in bastion.logged()
 
 
 def test_doctor_finds_no_error(bastion: Bastion) -> None:

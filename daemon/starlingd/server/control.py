@@ -119,8 +119,10 @@ class Control:
         # The socket is systemd's: from Python 3.13 on asyncio would try to remove it.
         ours: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
         server = await asyncio.start_unix_server(self._serve, sock=self._sock, limit=LONGEST_REQUEST, **ours)
-        async with server:
-            await server.serve_forever()
+        try:
+            await asyncio.Event().wait()  # not serve_forever: from Python 3.12 on its end waits for every client's
+        finally:
+            server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._serving += 1
