@@ -190,7 +190,7 @@ def test_a_backup_brings_apps_and_key_back_to_a_host_that_lost_both(bastion: Bas
     bastion.write("/root/passphrase", "correct horse battery staple\n", "0600")
     bastion.run("rm", "-f", "/root/saved")
     bastion.run("starlingctl", "backup", "--passphrase-file", "/root/passphrase", "/root/saved")
-    bastion.shell("systemctl stop starlingd.service; rm -f /var/lib/starlingd/* /etc/pam-starling/credentials/totp.key")
+    bastion.shell("systemctl stop starlingd.service; rm -r /var/lib/starlingd /etc/pam-starling/credentials/totp.key")
     restored = bastion.run(
         "starlingctl", "restore", "--yes", "--plain", "--passphrase-file", "/root/passphrase", "/root/saved"
     )

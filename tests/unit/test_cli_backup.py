@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import pwd
 import re
 import signal
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -217,11 +221,17 @@ def test_the_sockets_come_back_whatever_happens(host: Host, monkeypatch: pytest.
     def full(*_: object, **__: object) -> None:
         raise OSError("No space left on device")
 
-    for place in ("keep_plain", "keep_encrypted"):
-        monkeypatch.setattr(Keeper, place, full)
     before = host.state.read_bytes()
-    result = host.restore()
-    assert (result.exit_code, "No space left" in result.output) == (1, True)
+    with monkeypatch.context() as patch:
+        for place in ("keep_plain", "keep_encrypted"):
+            patch.setattr(Keeper, place, full)
+        result = host.restore()
+        assert (result.exit_code, "No space left" in result.output) == (1, True)
+        assert host.told == [], "nothing is stopped before the key is kept"
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", full)
+        result = host.restore()
+        assert (result.exit_code, "No space left" in result.output) == (1, True)
     assert host.told == [STOP, ("daemon-reload",), START]
     assert host.state.read_bytes() == before
     host.failing = "stop"
@@ -286,6 +296,36 @@ def test_a_host_that_lost_everything_gets_state_key_and_a_line_of_the_configurat
     configure(host, "[auth]\nprovider = totp\n")
     host.keeper.plain(NAME).unlink()
     assert 'write "key = $" below [totp]' in host.restore().output
+
+
+def test_a_terminal_that_is_gone_keeps_nothing_from_being_put_back(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.save(OTHER, without_apps(host))
+    before, echo = host.state.read_bytes(), click.echo
+
+    def deaf(message: str, *, err: bool = False) -> None:
+        if OTHER in host.key():
+            raise OSError(errno.EIO, "Input/output error")
+        echo(message, err=err)
+
+    monkeypatch.setattr(click, "echo", deaf)
+    host.restore()
+    assert host.told == [STOP, ("daemon-reload",), START, RESTART]
+    assert host.state.read_bytes() != before
+
+
+def test_on_a_host_where_the_daemon_never_ran_its_folder_is_made(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.save(OURS)
+    state = host.root / "var" / "state.db"
+    monkeypatch.setattr(backup, "STATE", state)
+    monkeypatch.setattr(backup, "OWNER", "no-such-user")
+    refused = host.restore()
+    assert (refused.exit_code, "is the package installed?" in refused.output) == (1, True), refused.output
+    monkeypatch.setattr(backup, "OWNER", "nobody")
+    result = host.restore()
+    assert result.exit_code == 0, result.output
+    owner = pwd.getpwnam("nobody").pw_uid
+    for path, mode in ((state.parent, 0o700), (state, 0o600)):
+        assert (path.stat().st_uid, stat.S_IMODE(path.stat().st_mode)) == (owner, mode)
 
 
 def test_a_key_that_would_not_be_used_is_not_put_back(host: Host) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import signal
 import sys
 import time
@@ -30,11 +31,12 @@ if TYPE_CHECKING:
     from typing import BinaryIO, TextIO
 
 STATE = Path("/var/lib/starlingd/state.db")
+OWNER = "starlingd"
 KEY_NAME = "totp.key"
 LONGEST = 1024**3
 SHORTEST_PASSPHRASE = 8
 SYSTEMCTL, UNIT = "/usr/bin/systemctl", "starlingd.service"
-ENDINGS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+ENDINGS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 SOCKETS = ("starlingd.socket", "starlingd-control.socket")
 
 
@@ -75,10 +77,12 @@ def restore(file: BinaryIO, passphrase_file: TextIO | None, *, plain: bool, yes:
     if not yes:
         click.confirm("Put it in the place of what is there?", abort=True)
     try:
-        aside = _put_back(saved, key, plain=plain)
+        aside, told = _put_back(saved, key, plain=plain)
     except (Unusable, NotKept, OSError) as why:
         _refuse(f"the state is not put back: {why}; logins start the daemon again, with the one that was there")
     started = run(SYSTEMCTL, "restart", UNIT)
+    for sentence in told:
+        click.echo(printable(sentence))
     if started.status:
         _refuse(f"it is put back, but the daemon does not start: {started.output}")
     if key and there.text:
@@ -88,14 +92,28 @@ def restore(file: BinaryIO, passphrase_file: TextIO | None, *, plain: bool, yes:
     click.echo(f"put back; the state from before is {aside}" if aside else "put back; there was no state before")
 
 
-def _put_back(saved: Saved, key: str, *, plain: bool) -> Path | None:
-    """Put everything in its place, the key first: it opens what is there too, whatever happens then."""
-    with prepared(saved, STATE) as put_in_its_place, _undisturbed(), _kept_from_running():
-        for said in keep(Keeper(), KEY_NAME, key, plain=plain) if key else ():
-            click.echo(printable(said))
-        for said in switch_on() if key else ():
-            click.echo(printable(said))
-        return put_in_its_place()
+def _put_back(saved: Saved, key: str, *, plain: bool) -> tuple[Path | None, list[str]]:
+    """Put everything in its place, the key first: it opens what is there too, whatever happens then.
+
+    Tells where the old state is, and what there is to say; nothing is printed, as the terminal may be gone.
+    """
+    _make_folder()
+    with prepared(saved, STATE) as put_in_its_place, _undisturbed():
+        told = [*keep(Keeper(), KEY_NAME, key, plain=plain), *switch_on()] if key else []
+        with _kept_from_running():
+            return put_in_its_place(), told
+
+
+def _make_folder() -> None:
+    """Make the daemon's folder where it has never run, as systemd would at its start. Raises Unusable or OSError."""
+    if STATE.parent.exists():
+        return
+    try:
+        owner = pwd.getpwnam(OWNER)
+    except KeyError:
+        raise Unusable(f"there is no user {OWNER}: is the package installed?") from None
+    STATE.parent.mkdir(mode=0o700)
+    os.chown(STATE.parent, owner.pw_uid, owner.pw_gid)
 
 
 @contextlib.contextmanager
