@@ -272,6 +272,14 @@ def test_what_cannot_be_taken_over_says_why_and_shows_no_secret(tmp_path: Path, 
     assert BASE32 not in repr(found)
 
 
+@pytest.mark.parametrize("text", [f"hunter2-{BASE32}\notpauth://totp/bob?secret={BASE32}\n", f"HOTP/T30/6 {BASE32}\n"])
+def test_what_may_be_a_secret_in_the_wrong_place_is_told_as_nobodys_name(tmp_path: Path, text: str) -> None:
+    (tmp_path / "file").write_text(text, encoding="ascii")
+    first = imports.read(tmp_path / "file")[0]
+    assert (first.user, bool(first.flaw)) == ("", True)
+    assert BASE32 not in repr(first)
+
+
 def test_import_reports_each_app_and_is_tried_first(tmp_path: Path) -> None:
     path = tmp_path / "users.oath"
     path.write_text(f"HOTP/T30/6 alice - {HEX}\nHOTP/T30/6 nobody-here - {HEX}\nHOTP bob - {HEX}\n", encoding="ascii")

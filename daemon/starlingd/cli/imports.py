@@ -194,7 +194,7 @@ def _oath(number: int, line: str, _: str | None) -> Found:
     fields = line.split()
     kind = OATH.fullmatch(fields[0])
     if kind is None or len(fields) < OATH_FIELDS:
-        return Found(number, fields[1] if len(fields) > 1 else "", flaw="a line has a type, a user, a PIN and a secret")
+        return Found(number, "", flaw="a line has a type, a user, a PIN and a secret")
     found = Found(number, fields[1])
     if not kind["step"]:
         return replace(found, flaw="its codes follow a counter, not the time")
@@ -212,10 +212,12 @@ def _oath(number: int, line: str, _: str | None) -> Found:
 def _uri(number: int, line: str, user: str | None) -> Found:
     """Read an otpauth URI; the user is the label, without issuer and host. Raises ValueError."""
     parts = urlsplit(line)
+    if parts.scheme.lower() != "otpauth":
+        return Found(number, user or "", flaw="is no otpauth URI")  # it may be a password, and is not told
     label = unquote(parts.path.lstrip("/")).rpartition(":")[2].strip().partition("@")[0]
     found = Found(number, user or label)
-    if parts.scheme.lower() != "otpauth" or parts.netloc.lower() != "totp":
-        return replace(found, flaw="is no otpauth URI" if parts.scheme != "otpauth" else "its codes follow a counter")
+    if parts.netloc.lower() != "totp":
+        return replace(found, flaw="its codes follow a counter")
     said = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     digits, step = _number(said.get("digits", "6")), _number(said.get("period", "30"))
     if digits is None or step is None:
