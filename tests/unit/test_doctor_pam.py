@@ -123,6 +123,13 @@ def test_a_stack_that_goes_on_to_our_line_after_a_wrong_password_is_an_error(aut
     assert "requisite pam_deny.so" in found.advice
 
 
+@pytest.mark.parametrize("module", ["fprintd", "ccreds", "systemd_home"])
+def test_another_first_factor_before_the_password_as_pam_auth_update_writes_it_is_none(module: str) -> None:
+    auth = f"auth [success=2 default=ignore] pam_{module}.so\nauth [success=1 default=ignore] pam_unix.so nullok\n"
+    texts = {**files(PASSWORD), "common-auth": f"{auth}auth requisite pam_deny.so\nauth required pam_permit.so\n"}
+    assert "pam.first-factor-goes-on" not in ids(texts)
+
+
 def test_in_key_mode_no_password_comes_before_our_line() -> None:
     assert "pam.first-factor-goes-on" not in ids({**files(KEY), "common-auth": GOES_ON["required"]})
 

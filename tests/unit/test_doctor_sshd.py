@@ -149,6 +149,14 @@ def test_every_match_block_yields_a_connection_that_it_is_for(tmp_path: Path) ->
     assert found.untried == ()
 
 
+def test_included_files_are_found_as_sshd_finds_them(tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more/a b.conf").write_text("Include last.conf\nMatch User quoted\n")
+    (tmp_path / "last.conf").write_text("Match User relative\n")
+    found = blocks(tmp_path, 'Include "more/a b.conf" # the rest', 'Include "more/')
+    assert {each.spec.partition(",")[0] for each in found.tried} == {"user=quoted", "user=relative"}
+
+
 @pytest.mark.parametrize(
     ("criteria", "words"),
     [

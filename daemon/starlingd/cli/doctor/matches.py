@@ -50,7 +50,7 @@ class Blocks:
 
 def read(config: Path = SSHD_CONFIG) -> Blocks:
     """Make the connections that the Match blocks of sshd's configuration are for."""
-    lines = _MATCH.findall("\n".join(_with_includes(config, DEEPEST)))
+    lines = _MATCH.findall("\n".join(_with_includes(config, config.parent, DEEPEST)))
     found: dict[Connection, None] = {}
     untried: list[str] = []
     for line in lines:
@@ -62,13 +62,21 @@ def read(config: Path = SSHD_CONFIG) -> Blocks:
     return Blocks(tuple(found), tuple(dict.fromkeys(untried)))
 
 
-def _with_includes(config: Path, deep: int) -> Iterator[str]:
+def _with_includes(config: Path, folder: Path, deep: int) -> Iterator[str]:
     found = text(config)
     yield found
-    for pattern in _INCLUDE.findall(found) if deep else ():
-        for word in pattern.split():
-            for path in sorted(glob.glob(str(config.parent / word))):  # noqa: PTH207  it may be absolute
-                yield from _with_includes(Path(path), deep - 1)
+    for patterns in _INCLUDE.findall(found) if deep else ():
+        for word in _words(patterns):
+            for path in sorted(glob.glob(str(folder / word))):  # noqa: PTH207  it may be absolute
+                yield from _with_includes(Path(path), folder, deep - 1)
+
+
+def _words(line: str) -> list[str]:
+    """Tell the words of a line, which may be quoted; none where the quotes do not end, which sshd refuses."""
+    try:
+        return shlex.split(line, comments=True)
+    except ValueError:
+        return []
 
 
 def _connections(line: str) -> list[dict[str, str]]:
@@ -85,10 +93,7 @@ def _connections(line: str) -> list[dict[str, str]]:
 
 def _criteria(line: str) -> dict[str, str] | None:
     """Tell each criterion with its patterns; None when there is one that cannot be tried, such as a version."""
-    try:
-        words = shlex.split(line.replace("=", " "), comments=True)
-    except ValueError:
-        return None
+    words = _words(line.replace("=", " "))
     if [word.lower() for word in words] == ["all"]:
         return {}
     found = {key.lower(): value for key, value in zip(words[::2], words[1::2], strict=False)}

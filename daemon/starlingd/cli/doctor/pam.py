@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from starlingd.cli.doctor.finding import Finding
 
 PASSWORDS = frozenset(
-    f"pam_{name}.so" for name in ("unix", "sss", "ldap", "krb5", "winbind", "userdb", "pwdfile", "tacplus", "radius")
+    f"pam_{name}.so"
+    for name in (
+        *("unix", "sss", "ldap", "krb5", "winbind", "userdb", "pwdfile", "tacplus", "radius", "ccreds"),
+        *("systemd_home", "fprintd", "vas3", "centrifydc", "lsass"),
+    )
 )
 """Modules that are a first factor."""
 SETUID = frozenset({"su", "su-l", "sudo", "sudo-i", "passwd", "chsh", "chfn", "newgrp", "polkit-1", "doas", "other"})
