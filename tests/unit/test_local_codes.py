@@ -64,6 +64,21 @@ def test_an_app_that_takes_its_own_place_leaves_used_codes_used() -> None:
     run(test)
 
 
+def test_an_app_that_is_damaged_can_be_replaced() -> None:
+    async def test(bastion: Bastion) -> None:
+        def damaged(_: str) -> otp.Token:
+            raise Unavailable("store", Fault.BROKEN, "the app of alice makes no sense")
+
+        assert bastion.host.current
+        new, vault = b"another secret here", bastion.host.current.vault
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(bastion.store, "token", damaged)
+            assert await bastion.host.local.add(otp.Token("alice", b""), new, vault, otp.Over.ANY)
+        assert (await told(bastion, code(secret=new)))["reason"] == "code_verified"
+
+    run(test)
+
+
 def test_secrets_are_sealed_anew_in_parts_and_who_cannot_be_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(localcodes, "AT_ONCE", 2)
 

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from dataclasses import replace
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import pytest
 
@@ -21,7 +22,33 @@ from starlingd.ports import Fault, Unavailable
 from tests.daemon_under_test import RIGHT_CODE, Bastion, Connection, on_bastion
 from tests.fakes_directory import POLICY, FakeDirectory
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
 FAST = Rules(poll_interval=0)
+
+
+class Held:
+    """A store's worker that makes each call once it may go on, but none whose caller has gone."""
+
+    name = "store"
+    under_way = 0
+
+    def __init__(self) -> None:
+        self.asked, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def run(self, wait: float, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Make a call, when it may go on."""
+        assert wait > 0
+        self.asked.set()
+        await self.go_on.wait()
+        return call(*args, **kwargs)
+
+    def close(self) -> None:
+        """End."""
 
 
 def locked() -> Unavailable:
@@ -102,6 +129,23 @@ def test_a_code_whose_login_hangs_up_while_it_is_checked_is_counted_on_disk_too(
         await bastion.settled()
         await asyncio.gather(*bastion.host.errands)
         go_on.set()
+        assert [failure[0] for failure in bastion.store.wrong_codes] == ["alice"]
+
+    on_bastion(test)
+
+
+def test_a_wrong_code_whose_login_hangs_up_before_it_is_noted_is_on_disk_all_the_same() -> None:
+    async def test(bastion: Bastion) -> None:
+        module = await bastion.call("authenticate")
+        assert (await module.receive())[0] == "ask"
+        store = Held()
+        bastion.host.pools = replace(bastion.host.pools, store=store)
+        module.send("answer", text="000000")
+        await asyncio.wait_for(store.asked.wait(), 5.0)
+        module.hang_up()
+        await bastion.settled()
+        store.go_on.set()
+        await asyncio.gather(*bastion.host.errands)
         assert [failure[0] for failure in bastion.store.wrong_codes] == ["alice"]
 
     on_bastion(test)

@@ -119,14 +119,12 @@ class LocalCodes:
 
     async def _as_far_used(self, token: otp.Token, secret: bytes, vault: Vault) -> otp.Token:
         """Have an app that replaces itself go on where it was: its used codes stay used."""
-        old = await self._workers.run(STORE_WAIT, self._store.token, token.user)
-        if old is None:
-            return token
         try:
-            same = old.step == token.step and vault.open(old.user, old.box) == secret
-        except Unavailable:  # of a key that is lost: all the more a reason to replace it
+            old = await self._workers.run(STORE_WAIT, self._store.token, token.user)
+            same = old is not None and old.step == token.step and vault.open(old.user, old.box) == secret
+        except Unavailable:  # a damaged one, or of a key that is lost: all the more a reason to replace it
             return token
-        return replace(token, used=max(old.used, token.used), drift=old.drift) if same else token
+        return replace(token, used=max(old.used, token.used), drift=old.drift) if old and same else token
 
     async def reseal(self, vault: Vault | None) -> int:
         """Seal every secret with the first key, some at a time so that logins go on; tell how many there are.

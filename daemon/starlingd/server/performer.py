@@ -212,7 +212,8 @@ class Performer:
         self._host.guesses.fail(user, place)
         if self.account is not None:  # what strangers guess is kept in bounded memory, never on disk
             at = time.time()
-            await self._note(lambda name: self._host.store.add_failure(name, place, at), user)
+            note = self._note(lambda name: self._host.store.add_failure(name, place, at), user)
+            await asyncio.shield(self._host.later(note))  # whoever hangs up meanwhile has guessed all the same
 
     async def _check_issued(self, step: steps.Verify) -> Check | Passed:
         """Check a recovery or helpdesk code; NOT_ENROLLED when there is none, which takes as long."""
