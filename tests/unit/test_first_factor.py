@@ -115,16 +115,20 @@ def test_sshd_is_known_by_its_name_and_by_its_connection(login: Login) -> None:
 
 
 @pytest.mark.parametrize(
-    "login",
+    ("login", "needs"),
     [
-        replace(NOTHING, service="login", connection="", client_ip="", tty="tty1"),
-        replace(NOTHING, is_test=True),
+        (replace(NOTHING, service="login", connection="", client_ip="", tty="tty1"), None),
+        (replace(NOTHING, is_test=True), "first_factor"),
+        (replace(NOTHING, is_test=True, first_factor="before"), None),
     ],
-    ids=["console", "login-test"],
+    ids=["console", "login-test", "login-test behind a password"],
 )
 @pytest.mark.parametrize("reason", set(UNASKED) - {Reason.EXEMPT_NETWORK})
-def test_a_console_and_a_trial_are_not_concerned(reason: Reason, login: Login) -> None:
-    assert decided(reason, login)[0].reason is reason
+def test_a_console_is_not_concerned_and_a_trial_tells_what_a_login_needs(
+    reason: Reason, login: Login, needs: str | None
+) -> None:
+    verdict = decided(reason, login)[0]
+    assert (verdict.reason, verdict.evidence.get("needs")) == (reason, needs)
 
 
 @pytest.mark.parametrize(

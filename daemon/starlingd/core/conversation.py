@@ -214,11 +214,13 @@ def _with_first_factor(login: Login, verdict: Verdict) -> Verdict:
 
     Our line may be all there is in its stack, and sshd's AuthenticationMethods what asks for a key before it: where
     they do not, a name would be enough. Only for authenticate: for a login by key alone, which sshd vouches for, it
-    never says how.
+    never says how. A trial has no sshd that could have seen one, and tells only that a login needs it.
     """
     shown = verdict.factor is not Factor.NONE or login.auth_info.strip() or login.first_factor == selfenrolment.BEFORE
-    if not verdict.lets_in or shown or login.is_test or not (login.service == SSHD or login.connection):
+    if not verdict.lets_in or shown or not (login.service == SSHD or login.connection):
         return verdict
+    if login.is_test:
+        return replace(verdict, evidence={**verdict.evidence, "needs": "first_factor"})
     refusal = refuse(Reason.NO_FIRST_FACTOR, Result.AUTH_ERR, rule=FIRST_FACTOR_RULE)
     return replace(refusal, evidence={**verdict.evidence, "instead_of": verdict.reason})
 

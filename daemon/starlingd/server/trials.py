@@ -40,7 +40,7 @@ class Trial:
             "reason": verdict.reason,
             "rule": verdict.rule,
             "login": login_id,
-            **{key: text for key, text in verdict.evidence.items() if key in {"would", "failures", "seen_as"}},
+            **{key: text for key, text in verdict.evidence.items() if key in {"would", "failures", "seen_as", "needs"}},
         }
         self.decisions = [*self.decisions, told][-MOST_DECISIONS:]
         if verdict.lets_in:

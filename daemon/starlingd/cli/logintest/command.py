@@ -129,5 +129,5 @@ def _show(result: Result, service: str, mode: Mode | None) -> None:
 
 
 def _told(decision: dict[str, str]) -> str:
-    more = [f"{key}={decision[key]}" for key in ("rule", "failures", "would", "seen_as") if decision.get(key)]
+    more = [f"{key}={decision[key]}" for key in ("rule", "failures", "would", "seen_as", "needs") if decision.get(key)]
     return f"starlingd: {decision['outcome']}, {decision['reason']}{' (' + ', '.join(more) + ')' if more else ''}"
