@@ -115,6 +115,12 @@ def test_a_pam_python_with_two_names_is_looked_at_once(tmp_path: Path, monkeypat
     assert fact.mode == FILE | 0o640
 
 
+def test_what_lies_hidden_beside_a_pam_service_is_none(tmp_path: Path) -> None:
+    for name in ("sshd", ".sshd.pam-starling-new"):
+        (tmp_path / name).write_text("auth required x.so\n", encoding="ascii")
+    assert list(facts.pam_files(tmp_path)) == ["sshd"]
+
+
 def installed(lib: Path, shipped: dict[str, str], used: dict[str, str]) -> list[str]:
     """Make the folders of an installed package; tell the files that differ."""
     for folder, texts in (("module", shipped), ("versions/1", used)):

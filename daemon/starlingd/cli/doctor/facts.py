@@ -135,8 +135,8 @@ def space(path: str) -> tuple[int, int | None] | None:
 
 
 def pam_files(folder: Path = PAM) -> dict[str, str]:
-    """Read all of /etc/pam.d."""
-    return {path.name: text(path) for path in sorted(folder.glob("*")) if path.is_file()}
+    """Read all of /etc/pam.d, but for what lies hidden there: our own copies, an editor's."""
+    return {path.name: text(path) for path in sorted(folder.glob("[!.]*")) if path.is_file()}
 
 
 def text(path: Path) -> str:
