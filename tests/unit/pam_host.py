@@ -20,14 +20,14 @@ TOOLS = ("cp", "mv")
 class Host:
     """A host in a folder. The restore script finds the tools that it may use, and no others.
 
-    systemctl fails at what ``fails`` is part of; the time to confirm ends at what ``fires`` is part of; and while
-    ``is_firing`` the script is under way.
+    systemctl fails at what ``fails`` is part of; the time to confirm ends at what ``fires`` is part of; and of the unit
+    that runs the script it says what ``says`` holds, one after the other, the last for good.
     """
 
     root: Path
     fails: str = ""
     fires: str = ""
-    is_firing: bool = False
+    says: list[str] = field(default_factory=lambda: ["inactive"])
     asked: list[str] = field(default_factory=list)
 
     @property
@@ -53,7 +53,7 @@ class Host:
             self.fires = ""
             self.restore()
         if asked.startswith("is-active") and asked.endswith(".service"):
-            return Done(3, "activating" if self.is_firing else "inactive")
+            return Done(3, self.says.pop(0) if len(self.says) > 1 else self.says[0])
         return Done(1, "no") if self.fails and self.fails in asked else Done(0, "")
 
     def restore(self, *words: str, service: str = "sshd") -> Done:

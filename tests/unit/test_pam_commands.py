@@ -135,7 +135,7 @@ def test_what_others_changed_is_shown_and_what_becomes_of_it_is_said(host: Host)
     assert refused.exit_code == 1
     assert "+MaxAuthTries 2" in refused.output
     said = pam("disable", "sshd", "--keep-changes").output
-    kept = host.places.undo / "sshd.replaced-sshd"
+    kept = host.places.undo / "sshd.kept-sshd"
     assert b"MaxAuthTries 2" in (contents(kept) or b"")
     assert f"{host.places.snippet} is taken away with it; as it was until now it is kept as {kept}" in said
     assert f"{host.places.pam('sshd')} keeps it, without our lines" in said
@@ -151,10 +151,39 @@ def test_where_there_is_no_space_what_could_not_be_kept_is_said_not_to_be(host: 
     host.replace_tool("mv", 'case "$3" in */sshd.replaced-*) : > "$3"; exit 1 ;; esac; exec /bin/mv "$@"')
     said = pam("disable", "sshd", "--keep-changes").output
     assert f"{host.places.pam('sshd')} keeps it, without our lines; as it was until now it is not kept" in said
-    kept = hidden(host.places.snippet, "gone")
+    kept = hidden(host.places.snippet, "kept")
     assert f"is kept as {kept}" in said
     assert contents(kept) == snippet
     assert not list(host.places.undo.iterdir())
+    host.enable().disarm()
+    assert pam("disable", "sshd").exit_code == 0
+    assert contents(kept) == snippet
+
+
+def test_what_was_said_to_be_kept_outlives_the_next_change_and_the_next_that_is_kept(host: Host) -> None:
+    for line in (b"MaxAuthTries 1\n", b"MaxAuthTries 2\n"):
+        host.enable().disarm()
+        host.places.snippet.write_bytes(line)
+        assert pam("disable", "sshd", "--keep-changes").exit_code == 0
+    host.enable()
+    host.restore()
+    host.enable()
+    kept = {path.name: contents(path) for path in host.places.undo.glob("sshd.kept-sshd*")}
+    assert kept == {"sshd.kept-sshd": b"MaxAuthTries 1\n", "sshd.kept-sshd.2": b"MaxAuthTries 2\n"}
+
+
+# --- killed -------------------------------------------------------------------------------------------------------
+
+
+def test_status_says_of_a_change_that_was_not_completed_how_to_be_rid_of_it(host: Host) -> None:
+    state = change.new_state("sshd", Mode.KEY, None, 600)
+    host.undo().keep(state, change.plan("sshd", Mode.KEY, None, host.places))
+    said = pam("status").output
+    assert "unfinished" in said
+    assert "starlingctl pam disable sshd" in said
+    assert "put back" not in said
+    assert pam("disable", "sshd").exit_code == 0
+    assert states(host)[0] == "off"
 
 
 # --- refused before anything changes ------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from starlingd.cli.doctor import facts, pam
@@ -13,6 +14,8 @@ from starlingd.cli.pam.stack import Unfit, uses_module, with_ours, without_ours
 from starlingd.cli.pam.undo import Edit, State, contents, replace
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from starlingd.cli.pam.places import Places
     from starlingd.cli.pam.stack import Mode
     from starlingd.cli.pam.undo import Undo
@@ -62,8 +65,8 @@ def apply(undo: Undo, state: State, edits: list[Edit]) -> None:
     The way back may be taken at any time, also before the first step: the disk is slow, the machine was suspended. Then
     it must not happen that the change is made after it, and stays.
     """
-    undo.keep(state, edits)
     try:
+        undo.keep(state, edits)
         undo.arm(state)
         undo.see_time_left(state)
         undo.see_it_waits()
@@ -80,7 +83,7 @@ def apply(undo: Undo, state: State, edits: list[Edit]) -> None:
 
 def _give_up(undo: Undo, edits: list[Edit]) -> None:
     """Put all back by the script, and from memory what it has left: it may have run before the change was made."""
-    if undo.folder.exists():
+    if (undo.folder / "state.json").exists():
         undo.restore()
     left = [edit for edit in edits if contents(edit.path) == edit.after]
     for edit in left:
@@ -90,7 +93,13 @@ def _give_up(undo: Undo, edits: list[Edit]) -> None:
             replace(edit.path, edit.before)
     if left and undo.service == "sshd":
         undo.reload_sshd()
-    undo.forget_leavings()
+    _tidy(undo)
+
+
+def _tidy(undo: Undo) -> None:
+    """Remove what is over. What resists, such as a folder that is still in use, the next change removes, or says so."""
+    with suppress(OSError):
+        undo.forget_leavings()
 
 
 def changed_since(undo: Undo) -> list[Edit]:
@@ -98,12 +107,14 @@ def changed_since(undo: Undo) -> list[Edit]:
     return [file for file in undo.changed() if not _is_back(undo, file)]
 
 
-def take_back(undo: Undo, *, keep_replaced: bool = False) -> None:
-    """Put everything back, and forget what was there meanwhile unless it is to be kept. Raises Failed."""
+def take_back(undo: Undo, *, keep_replaced: bool = False) -> dict[str, Path]:
+    """Put everything back, and forget what was there meanwhile, or tell where each file is kept. Raises Failed."""
     undo.restore()
     if undo.service == "sshd":
         undo.reload_sshd()
-    undo.forget_leavings(but_replaced=keep_replaced)
+    kept = undo.keep_replaced() if keep_replaced else {}
+    _tidy(undo)
+    return kept
 
 
 def take_ours_out(undo: Undo) -> None:
@@ -120,17 +131,21 @@ def report(undo: Undo) -> dict[str, object]:
     """Tell how things are with one service, for machines. Raises Failed."""
     state = undo.state()
     stack = _text(contents(undo.places.pam(undo.service)) or b"")
-    word = "pending" if undo.pending else "on"
+    word = "on"
     if state is None:
         word = "by_hand" if uses_module(stack) else "off"
+    elif undo.pending:
+        word = "pending" if undo.active() else "unfinished"
+    waits = word == "pending" or (word == "unfinished" and undo.armed)
+    changed = changed_since(undo) if word == "unfinished" else undo.changed()
     return {
         "service": undo.service,
         "state": word,
         "mode": state.mode if state else None,
         "emergency_group": state.emergency_group if state else None,
         "enabled": state.enabled if state else None,
-        "restore_at": state.restore_at if state and undo.pending else None,
-        "changed": [str(file.path) for file in undo.changed()],
+        "restore_at": state.restore_at if state and waits else None,
+        "changed": [str(file.path) for file in changed],
         "put_back": undo.put_back if state is None else None,
     }
 

@@ -19,6 +19,7 @@ from starlingd.cli.pam.undo import Failed, Undo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from starlingd.cli.pam.undo import Edit
 
@@ -177,18 +178,17 @@ def disable(service: str, *, keep_changes: bool) -> None:
             )
         if since:
             change.take_ours_out(undo)
-        change.take_back(undo, keep_replaced=bool(since))
+        kept = change.take_back(undo, keep_replaced=bool(since))
     click.echo(f"{service} is as it was before" + (", but for what others changed since:" if since else ""))
     for file in since:
-        click.echo(printable(_what_became_of(file, undo)))
+        click.echo(printable(_what_became_of(file, kept.get(file.name))))
 
 
-def _what_became_of(file: Edit, undo: Undo) -> str:
+def _what_became_of(file: Edit, kept: Path | None) -> str:
     """Say of a file that somebody had changed what is left of that; only of a PAM service are our lines taken out."""
     if file.before is None:
         return f"{file.path} was taken away, and is as it was before"
     became = "keeps it, without our lines" if file.name == "pam" else "is taken away with it"
-    kept = undo.replaced(file.name)
     return f"{file.path} {became}; as it was until now it is {f'kept as {kept}' if kept else 'not kept: no space'}"
 
 
@@ -210,8 +210,11 @@ def status(*, as_json: bool) -> None:
 
 def _sentence(one: dict[str, Any]) -> str:
     parts = []
+    unless = " unless confirmed" if one["state"] == "pending" else ""
     if one["restore_at"]:
-        parts.append(f"put back at {moment(one['restore_at'])} unless confirmed")
+        parts.append(f"put back at {moment(one['restore_at'])}" + unless)
+    if one["state"] == "unfinished":
+        parts.append(f"the change was not completed: starlingctl pam disable {one['service']} takes back what there is")
     if one["emergency_group"]:
         parts.append(f"the group {one['emergency_group']} passes without a second factor")
     if one["changed"]:

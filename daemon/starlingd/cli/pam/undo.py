@@ -13,6 +13,7 @@ import shutil
 import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import count
 from typing import TYPE_CHECKING
 
 from starlingd.cli.pam.places import SERVICES, TEMPLATES
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 SYSTEMCTL = "/usr/bin/systemctl"
 NEAREST = 2.0
 """Seconds to the restore time at least when a change begins; what begins later could be put back half-way."""
+LONGEST_RUN = 10.0
+"""Seconds that a run of the script is waited for; its unit tries again 5 s after one that failed."""
+AT_REST = frozenset({"inactive", "failed"})
+UNDER_WAY = frozenset({"activating", "active", "reloading", "deactivating"})
+"""What systemctl says of the unit that runs the script. Anything else is no answer, as from a bus that is down."""
 
 
 class Failed(Exception):  # noqa: N818  it says what the text is
@@ -81,6 +87,11 @@ class Undo:
         return (self.folder / "pending").exists()
 
     @property
+    def armed(self) -> bool:
+        """Whether the timer has been told to put it back."""
+        return os.path.lexists(self.places.units / "timers.target.wants" / f"{self.name}.timer")
+
+    @property
     def put_back(self) -> float | None:
         """When it was put back by itself the last time, if that was the end of it."""
         try:
@@ -111,16 +122,15 @@ class Undo:
     # --- what is done -----------------------------------------------------------------------------------------------
 
     def keep(self, state: State, edits: list[Edit]) -> None:
-        """Keep copies of what ``edits`` will replace, complete before they are found in their place."""
+        """Keep copies of what ``edits`` will replace, complete before they are found in their place.
+
+        If it fails, whoever asked has to take away what there is already: ``restore`` if need be, then forget_leavings.
+        """
         self.places.undo.mkdir(mode=0o755, exist_ok=True)
         self.forget_leavings()
         new = self._beside("new")
-        try:
-            self._fill_folder(new, state, edits)
-            new.rename(self.folder)
-        except BaseException:
-            self.forget_leavings()
-            raise
+        self._fill_folder(new, state, edits)
+        new.rename(self.folder)
         os.sync()  # copies, names and all: a power cut may come at any time
 
     def _fill_folder(self, new: Path, state: State, edits: list[Edit]) -> None:
@@ -137,6 +147,9 @@ class Undo:
 
     def arm(self, state: State) -> None:
         """Have systemd put it back, in time and at boot. Raises Failed unless it says that it will."""
+        # A timer that is still loaded from before would keep its own time. Mostly there is none, and both say so.
+        self._run(SYSTEMCTL, "stop", f"{self.name}.timer")
+        self._run(SYSTEMCTL, "reset-failed", f"{self.name}.service")
         for kind in ("service", "timer"):
             text = self._fill(f"undo.{kind}", state)
             replace(self.places.units / f"{self.name}.{kind}", text.encode())
@@ -159,7 +172,7 @@ class Undo:
 
         Asked in this order: a run that begins after the first question finds all that was changed before it.
         """
-        if self._is_running() or not self.pending or not (self.places.units / f"{self.name}.timer").exists():
+        if self._says() != "inactive" or not self.pending or not (self.places.units / f"{self.name}.timer").exists():
             raise Failed(f"{self.service} was put back before the change was complete; allow more (--confirm-within)")
 
     def count_from_now(self) -> None:
@@ -179,14 +192,32 @@ class Undo:
 
     def disarm(self) -> None:
         """Keep the change: nothing puts it back any more but ``restore``. Raises Failed."""
+        said = self._says()
+        if said not in AT_REST:
+            raise Failed(self._why_not_kept(said))
         (self.folder / "pending").unlink(missing_ok=True)
         # The timer may have fired in this very moment; what begins later finds nothing pending any more.
-        if self._is_running() or not self.folder.exists() or self.changed():
-            raise Failed(f"{self.service} is being put back in this moment; see starlingctl pam status")
+        said = self._await_script()
+        if said in UNDER_WAY or not self.folder.exists() or self.changed():
+            raise Failed(self._being_put_back)
+        if said not in AT_REST:
+            _write(self.folder / "pending", b"")
+            raise Failed(self._why_not_kept(said))
         try:
+            # Before the units go: what a power cut made pending again, nothing would put back without them.
+            _sync_folder(self.folder)
             self._take_units_away()
         except (Failed, OSError) as error:
             raise Failed(f"the change is kept, but its units are not taken away: {error}") from None
+
+    def _why_not_kept(self, said: str) -> str:
+        if said in UNDER_WAY:
+            return self._being_put_back
+        return f"{self.service} is not confirmed: systemd does not say whether it is being put back; try again ({said})"
+
+    @property
+    def _being_put_back(self) -> str:
+        return f"{self.service} is being put back in this moment; see starlingctl pam status"
 
     def instead_of_before(self, name: str, data: bytes) -> None:
         """Have ``restore`` put back this text, in the mode and owner of what was there."""
@@ -195,20 +226,35 @@ class Undo:
                 replace(copy, data)
 
     def replaced(self, name: str) -> Path | None:
-        """Tell where there is kept what a file was when it was put back; None where nothing is."""
+        """Tell where there lies what a file was when it was put back; None where nothing does. It is a leaving."""
         places = (self._beside(f"replaced-{name}"), hidden(self._target(name), "gone"))
-        return next((kept for kept in places if kept.exists()), None)
+        return next((left for left in places if left.exists()), None)
 
-    def forget_leavings(self, *, but_replaced: bool = False) -> None:
-        """Remove what a change left that is over: the script moves away, and keeps what it replaced. Raises OSError."""
+    def keep_replaced(self) -> dict[str, Path]:
+        """Keep what the files were when they were put back, under names that nothing of ours removes; tell where."""
+        kept = {}
+        for name in ("pam", "sshd"):
+            left = self.replaced(name)
+            if left is not None:
+                beside = left.parent == self.places.undo
+                kept[name] = _free(self._beside(f"kept-{name}") if beside else hidden(self._target(name), "kept"))
+                left.rename(kept[name])
+        return kept
+
+    def forget_leavings(self) -> None:
+        """Remove what a change left that is over, but for what ``keep_replaced`` kept. Raises OSError."""
+        if self._beside("gone").exists():
+            self._await_script()  # which moves its own units there last
         for left in self.places.undo.glob(f"{self.service}.*"):
             if left.is_dir() and not left.is_symlink():
                 shutil.rmtree(left)
-            elif not (but_replaced and ".replaced-" in left.name and left.suffix != ".part"):
+            elif not left.name.startswith(f"{self.service}.kept-"):
                 left.unlink()
-        for path in (self.places.pam(self.service), *([self.places.snippet] if self.service == "sshd" else [])):
-            for word in ("before", "undo", *([] if but_replaced else ["gone"])):
+        units = [self.places.units / f"{self.name}.{kind}" for kind in ("service", "timer")]
+        for path in (self.places.pam(self.service), *([self.places.snippet] if self.service == "sshd" else []), *units):
+            for word in ("before", "undo", "gone", "new"):
                 hidden(path, word).unlink(missing_ok=True)
+            hidden(hidden(path, "before"), "new").unlink(missing_ok=True)
 
     # --- ways -------------------------------------------------------------------------------------------------------
 
@@ -232,9 +278,16 @@ class Undo:
         if done.status or contents(copy) != edit.before:
             raise Failed(f"{edit.path} cannot be copied: {done.output or 'it changed meanwhile'}")
 
-    def _is_running(self) -> bool:
-        """Whether it is being put back; also when systemd does not say."""
-        return self._run(SYSTEMCTL, "is-active", f"{self.name}.service").output != "inactive"
+    def _says(self) -> str:
+        """Tell what systemd says of the unit that puts it back."""
+        return self._run(SYSTEMCTL, "is-active", f"{self.name}.service").output
+
+    def _await_script(self) -> str:
+        """Let a run that is under way come to its end, within reason; tell what systemd says then."""
+        ends = time.monotonic() + LONGEST_RUN
+        while (said := self._says()) in UNDER_WAY and time.monotonic() < ends:
+            time.sleep(0.2)
+        return said
 
     def _take_units_away(self) -> None:
         self._systemctl("stop", f"{self.name}.timer")
@@ -274,6 +327,12 @@ def hidden(path: Path, word: str) -> Path:
     return path.with_name(f".{path.name}.pam-starling-{word}")
 
 
+def _free(path: Path) -> Path:
+    """Tell a name that nothing has yet: this one, or this one with a number."""
+    names = (path if number == 1 else path.with_name(f"{path.name}.{number}") for number in count(1))
+    return next(name for name in names if not os.path.lexists(name))
+
+
 def contents(path: Path) -> bytes | None:
     """Read a file; None when there is none."""
     try:
@@ -294,7 +353,12 @@ def replace(path: Path, data: bytes) -> None:
         new.replace(path)
     finally:
         new.unlink(missing_ok=True)
-    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk, and those off it that are gone."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     finally:
