@@ -64,17 +64,22 @@ def test_an_app_that_takes_its_own_place_leaves_used_codes_used() -> None:
     run(test)
 
 
-def test_an_app_that_is_damaged_can_be_replaced() -> None:
+@pytest.mark.parametrize("secret", [SECRET, b"another secret here"])
+def test_an_app_that_is_damaged_can_be_replaced_and_no_code_of_before_is_good(secret: bytes) -> None:
     async def test(bastion: Bastion) -> None:
         def damaged(_: str) -> otp.Token:
             raise Unavailable("store", Fault.BROKEN, "the app of alice makes no sense")
 
         assert bastion.host.current
-        new, vault = b"another secret here", bastion.host.current.vault
+        before = code(secret=secret)
+        if secret == SECRET:
+            assert (await told(bastion, before))["reason"] == "code_verified"
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(bastion.store, "token", damaged)
-            assert await bastion.host.local.add(otp.Token("alice", b""), new, vault, otp.Over.ANY)
-        assert (await told(bastion, code(secret=new)))["reason"] == "code_verified"
+            vault = bastion.host.current.vault
+            assert await bastion.host.local.add(otp.Token("alice", b""), secret, vault, otp.Over.ANY)
+        assert (await told(bastion, before, before, before))["reason"] == "code_reused"
+        assert (await told(bastion, code(1, secret)))["reason"] == "code_verified"
 
     run(test)
 
