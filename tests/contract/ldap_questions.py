@@ -22,8 +22,8 @@ SOON = 20.0
 SHORT = 0.6
 AMPLE = 2.0
 """Seconds in which a server that is well answers, on a busy machine too."""
-GRACE = 3.0
-"""Seconds that a busy machine may add to a time-out; far fewer than what a call without one would take."""
+GRACE = 0.5
+"""Seconds that a busy machine may add to a time-out."""
 
 
 @contextmanager

@@ -92,7 +92,7 @@ class Client:
         if answer.status_code == 401:
             self.token()
         if answer.status_code == 429:
-            return _told_to_wait(answer.headers["Retry-After"])
+            return _told_to_wait(answer.headers["Retry-After"], answer.headers["Date"])
         return self._good(answer) if answer.ok else _refused(answer)
 
     def _good(self, answer: requests.Response) -> str:
@@ -113,11 +113,11 @@ def _refused(answer: requests.Response) -> str:
     return str(message["errorCode"] if known else answer.status_code)
 
 
-def _told_to_wait(value: str) -> str:
+def _told_to_wait(value: str, said: str) -> str:
     if value.isdigit():
         return f"429-in-{value}"
-    left = parsedate_to_datetime(value).timestamp() - time.time()
-    return "429-at" if -PATIENCE < left <= 3 else f"429 {value}"  # which a busy machine reads late
+    left = (parsedate_to_datetime(value) - parsedate_to_datetime(said)).total_seconds()
+    return "429-at" if 0 < left <= 3 else f"429 {value}"
 
 
 @pytest.fixture(scope="module")

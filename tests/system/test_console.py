@@ -147,9 +147,9 @@ def test_without_a_daemon_it_is_refused_at_once(console: Bastion) -> None:
     began = time.monotonic()
     terminal = sit_down(console, "manual")
     terminal.await_text("The second factor is not available")
-    assert time.monotonic() - began < 5  # docker, login and the terminal are in it
     assert is_out(terminal)
     assert OURS not in terminal.text
+    assert time.monotonic() - began < 10  # login itself waits for about three seconds after a failure
 
 
 def test_the_grace_period_is_of_the_tty(console: Bastion, sandbox: Sandbox) -> None:

@@ -35,7 +35,7 @@ def test_a_client_that_vanishes_in_authenticate_stops_the_polling(bastion: Basti
     push = sandbox.await_push()
     await_poll(sandbox)
     terminal.kill()
-    [event] = bastion.await_audit(patience=20)
+    [event] = bastion.await_audit(patience=5)
     assert event["STARLING_REASON"] == "hung_up"
     assert polling_has_stopped(sandbox)
     sandbox.approve(push["id"])  # too late for anybody
@@ -49,7 +49,7 @@ def test_a_client_that_vanishes_in_the_account_hook_gets_no_session(bastion: Bas
     push = sandbox.await_push()
     await_poll(sandbox)
     terminal.kill()
-    [event] = bastion.await_audit(patience=20)
+    [event] = bastion.await_audit(patience=5)
     assert event["STARLING_REASON"] == "hung_up"
     assert polling_has_stopped(sandbox)
     sandbox.approve(push["id"])
@@ -62,7 +62,7 @@ def test_a_client_that_vanishes_at_the_prompt_is_a_denial(bastion: Bastion) -> N
     terminal.await_prompt()
     terminal.kill()
     # sshd's child waits in libpam's conversation, which nothing can interrupt: its own end is what the daemon sees.
-    [event] = bastion.await_audit(patience=20)
+    [event] = bastion.await_audit(patience=10)
     assert event["STARLING_REASON"] == "hung_up"
 
 
@@ -73,6 +73,6 @@ def test_login_grace_time_running_out_ends_the_push(bastion: Bastion, sandbox: S
     terminal.type("")
     sandbox.await_push()
     terminal.await_end()
-    [event] = bastion.await_audit(patience=20)
+    [event] = bastion.await_audit(patience=10)
     assert event["STARLING_REASON"] == "hung_up"
     assert polling_has_stopped(sandbox)

@@ -111,7 +111,7 @@ def test_no_server_holds_a_call_beyond_its_time(
         peers.append(peer)
         began = time.monotonic()
         outage = outage_of(lambda: starling.verify("7", "123456", timeout))
-        assert BRIEF <= time.monotonic() - began < BRIEF + 10
+        assert BRIEF <= time.monotonic() - began < BRIEF + 1.0
     assert outage.fault is fault
     assert outage.sent, "it may have done what it was asked to"
 
@@ -133,7 +133,7 @@ def test_a_black_hole_is_unreachable_in_time(authority: Authority) -> None:
     with black_hole() as port, provider(authority.file, f"https://127.0.0.1:{port}", http_timeout=BRIEF) as starling:
         began = time.monotonic()
         assert outage_of(lambda: starling.check_push("r", 60.0)).fault is Fault.UNREACHABLE
-        assert time.monotonic() - began < BRIEF + 10
+        assert time.monotonic() - began < BRIEF + 1.0
 
 
 def test_a_server_that_never_shakes_hands_is_unreachable_in_time(authority: Authority) -> None:

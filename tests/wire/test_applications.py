@@ -118,7 +118,7 @@ def test_the_daemon_is_told_who_is_logging_in(stack: Stack) -> None:
     common = {"v": "1", "user": "bärbel", "service": stack.service, "rhost": "192.0.2.9", "tty": "ssh"}
     assert common.items() <= told.items()
     assert common.items() <= later.items()
-    assert 20 < float(told["deadline"]) <= 30
+    assert 29 < float(told["deadline"]) <= 30
     assert told["authinfo"] == "publickey ssh-ed25519 AAAA\n"
     assert (told["first_factor"], told["login"], told["conn"]) == ("before", "", "")
     assert later["login"] == "id-1"

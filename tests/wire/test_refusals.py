@@ -21,10 +21,6 @@ HOOKS = {
 """What pamtester calls an operation, what the log calls it, and how it is refused."""
 LATE = 3
 """Seconds of grace that the module leaves the daemon, which keeps the deadline."""
-BUSY = 5
-"""Seconds that a busy machine may add: starting pamtester and the module's interpreter is in every time here."""
-AT_ONCE = BUSY
-"""Far fewer than ``connect_timeout``. That a person is told within one second is tested with the whole bastion."""
 
 
 def assert_refused(
@@ -41,7 +37,7 @@ def assert_refused(
 def test_no_daemon_refuses_at_once(stack: Stack, operation: str) -> None:
     began = time.monotonic()
     outcome = stack.run(operation)
-    assert time.monotonic() - began < AT_ONCE
+    assert time.monotonic() - began < 1
     assert_refused(outcome, "cannot reach the daemon: No such file or directory", operation)
 
 
@@ -50,7 +46,7 @@ def test_a_socket_at_which_nobody_listens_refuses_at_once(stack: Stack) -> None:
         deaf.bind(str(stack.socket))
         began = time.monotonic()
         outcome = stack.run()
-    assert time.monotonic() - began < AT_ONCE
+    assert time.monotonic() - began < 1
     assert_refused(outcome, "cannot reach the daemon: Connection refused")
 
 
@@ -59,7 +55,7 @@ def test_a_daemon_that_does_not_greet_is_waited_for_as_long_as_connect_timeout_s
     began = time.monotonic()
     with Peer(stack.socket, []):
         outcome = stack.run()
-    assert 1 <= time.monotonic() - began < 1 + BUSY
+    assert 1 <= time.monotonic() - began < 2
     assert_refused(outcome, "the daemon did not answer in time")
 
 
@@ -74,7 +70,7 @@ def test_a_daemon_whose_backlog_is_full_is_tried_as_long_as_connect_timeout_says
         other.connect(str(stack.socket))
         began = time.monotonic()
         outcome = stack.run()
-    assert 1 <= time.monotonic() - began < 1 + BUSY
+    assert 1 <= time.monotonic() - began < 2
     assert_refused(outcome, "the daemon accepts no connection")
 
 
@@ -83,7 +79,7 @@ def test_a_daemon_that_never_decides_is_left_after_the_deadline(stack: Stack) ->
     began = time.monotonic()
     with Peer(stack.socket, [HELLO, READ]):
         outcome = stack.run()
-    assert 1 + LATE <= time.monotonic() - began < 1 + LATE + BUSY
+    assert 1 + LATE <= time.monotonic() - began < 2 + LATE
     assert_refused(outcome, "the daemon did not answer in time")
 
 
