@@ -118,7 +118,7 @@ class LocalCodes:
         return kept
 
     async def _as_far_used(self, token: otp.Token, secret: bytes, vault: Vault) -> otp.Token:
-        """Have an app that replaces itself go on where it was: what is used stays used; where nobody can tell, all is."""
+        """Have an app that replaces itself go on where it was: used codes stay used, and all where nobody can tell."""
         try:
             old = await self._workers.run(STORE_WAIT, self._store.token, token.user)
             same = old is not None and old.step == token.step and vault.open(old.user, old.box) == secret
